@@ -1,6 +1,6 @@
 /**
- * What is put on top of an image: files and trees of this machine and tars, as one more layer. The layer is a tar like any
- * other, written to a temporary file first, so that its digest is known.
+ * What is added to an image: local files and trees, and tars, as one more layer. The layer is an ordinary tar, written to a
+ * temporary file first so that its digest is known.
  *
  * @module
  */
@@ -60,7 +60,7 @@ import { once, treeLayer } from "./tree_image.ts";
 
 const LAYER_NAME = "the additions";
 
-/** An entry of the layer, and the rule for one that is added by its path: those of tars have none. */
+/** An entry of the layer, with the rule for entries added by path; entries from tars have none. */
 interface AddedItem extends TarItem {
   readonly rule?: "describe" | "create";
 }
@@ -68,14 +68,14 @@ interface AddedItem extends TarItem {
 interface ReadAddition {
   readonly report: AddedReport;
   readonly items: readonly AddedItem[];
-  /** What payload is read from, until `close`. */
+  /** The payload's store, valid until `close`. */
   readonly store: RandomReader;
   /** Throws if the file has changed since it was read. */
   readonly checkUnchanged?: () => void;
   readonly close: () => void;
 }
 
-/** Puts the additions of the options on top of an image, which is closed when that fails. */
+/** Adds the options' additions to an image, which is closed on failure. */
 export async function withAdditions(
   image: OpenedImage,
   options: ResolvedOptions,
@@ -108,20 +108,20 @@ export async function withAdditions(
 }
 
 /**
- * Whether the additions must be applied to the image one after the other: one layer cannot remove what it adds, and which
- * names a pattern matches depends on the image.
+ * Whether the additions must be applied to the image one by one: a layer cannot remove what it adds itself, and which names
+ * a pattern matches depends on the image.
  */
 function needTurns(additions: readonly Addition[], read: readonly ReadAddition[]): boolean {
   return additions.some(({ kind }) => kind === "exclude") ||
     read.slice(1).some(({ items }) => items.some(({ entry }) => isMarkerPath(entry.path)));
 }
 
-/** The image with its layers loaded. Those that nobody takes are closed with the image. */
+/** The image with its layers loaded. Layers that are never taken are closed with the image. */
 async function loadBelow(
   image: OpenedImage,
   options: ResolvedOptions,
 ): Promise<{ readonly image: OpenedImage; readonly layers: readonly LoadedLayer[] }> {
-  // A later load warns of a tree that looks like an archive, and maps owners.
+  // A later load warns if a tree looks like an archive, and maps owners.
   const asImage = { ...image, kind: "oci" as const };
   const layers = await loadLayers(asImage, { ...options, uidMap: undefined, gidMap: undefined });
   const untaken = new Set(layers);
@@ -143,7 +143,7 @@ async function loadBelow(
   return { image: loaded, layers };
 }
 
-/** The layer that has the effect of all additions and patterns: the difference between the trees before and after them. */
+/** The layer equivalent to all additions and patterns: the difference between the trees before and after them. */
 async function excluded(
   additions: readonly Addition[],
   read: readonly ReadAddition[],
@@ -182,12 +182,12 @@ async function excluded(
   };
 }
 
-/** The layer of a first layer means nothing in another image. */
+/** Numbers of first layers have no meaning in another image. */
 function withoutFirstLayer({ firstLayer: _, ...entry }: TarItem["entry"]): TarItem["entry"] {
   return entry;
 }
 
-/** An addition as a layer by itself; its payload is found by the number of its entry. */
+/** Turns one addition into a layer of its own; entry indexes identify the payload. */
 function layerOf({ items, store }: ReadAddition): TreeLayer {
   const entries = items.map(({ entry }, i) => ({ ...entry, headerOffset: i }));
   return { name: LAYER_NAME, entries, store, whiteouts: true, added: rulesByIndex(items) };
@@ -201,7 +201,7 @@ async function onTop(
   image: OpenedImage,
   { items, checkUnchanged, ...parts }: Pick<AdditionsReport, "added" | "excludedNames"> & {
     readonly items: readonly AddedItem[];
-    /** To be called when all payload was read. */
+    /** Call it after all payload has been read. */
     readonly checkUnchanged: () => void;
   },
   options: ResolvedOptions,
@@ -234,8 +234,8 @@ async function onTop(
 }
 
 /**
- * The rules as a comment on the whole tar, so that its digest depends on them: `create 0 describe 1-5`. Undefined where
- * there are none.
+ * Records the rules in a comment on the whole tar, so that its digest depends on them: `create 0 describe 1-5`. Undefined
+ * if there are none.
  */
 function rulesComment(items: readonly AddedItem[]): ByteString | undefined {
   const runs: { readonly rule: string; readonly first: number; last: number }[] = [];
@@ -298,7 +298,7 @@ async function readTar({ path }: AddTar, options: ResolvedOptions): Promise<Read
   }
 }
 
-/** Throws when a file has changed. It is read twice: its entries first, then their payload. */
+/** Throws if a file has changed. Files are read twice: first their entries, then their payload. */
 function changeCheck({ name, file }: SourceFile): () => void {
   const { descriptor } = file;
   const stampOf = () => {
@@ -368,7 +368,7 @@ async function readPath(add: AddPath, options: ResolvedOptions): Promise<ReadAdd
     const isExplicit = [add.mode, add.uid, add.gid].some((value) => value !== undefined);
     const items = entries.map((entry, i): AddedItem => ({
       ...itemOf(placed(entry, pathOf, add, options), store),
-      // A directory that is named without owner or mode is made, and left as it is where it exists.
+      // A directory given without owner or mode is created if missing, and unchanged if it exists.
       rule: i === 0 && !isExplicit ? "create" : "describe",
     }));
     return { report: reportOf(what, items), items, store, close: () => store.close() };
@@ -378,7 +378,7 @@ async function readPath(add: AddPath, options: ResolvedOptions): Promise<ReadAdd
   }
 }
 
-/** What a pipe gives becomes a file of mode 0644, unless another one is given. */
+/** The content of a pipe becomes a file of mode 0644 unless another mode is given. */
 async function readStream(
   add: AddPath,
   path: ByteString,
@@ -407,7 +407,7 @@ async function readStream(
 const STREAM_MODE = 0o644;
 const TREE_MEMBER = ".";
 
-/** The path from the root of the image, without slashes around it, and whether it can only be a directory. */
+/** The path from the image's root, without leading or trailing slashes, and whether it must be a directory. */
 function guestPath(
   { host, guest }: AddPath,
 ): { readonly path: ByteString; readonly isDirectory: boolean } {
@@ -439,8 +439,8 @@ function hostOf(path: string): Omit<HostMember, "name"> | "stream" {
 }
 
 /**
- * Whether the kernel generates a file as it is read, such as those of /proc and /sys. They have no blocks, and seem to be
- * empty or one page long, so that tar would store nothing or a hole.
+ * Whether the kernel generates a file when it is read, like those in /proc and /sys. They have no blocks and claim to be
+ * empty or one page long, so tar would store nothing or a hole.
  */
 function isGenerated(path: string, { size, blocks }: Stats): boolean {
   if (blocks !== 0) return false;
@@ -458,7 +458,7 @@ function joined(directory: ByteString, path: ByteString): ByteString {
   return [directory, path].filter((part) => part !== "").join("/");
 }
 
-/** An entry of the host as one of the layer, with its path, owner, mode and time there. */
+/** Converts a host entry to an entry of the layer, with its path, owner, mode and time there. */
 function placed(
   entry: TarItem["entry"],
   pathOf: (path: ByteString) => ByteString,
@@ -486,7 +486,7 @@ function placed(
   };
 }
 
-/** Why an attribute of this machine's file does not belong in an image; undefined if it does. */
+/** Why an attribute of a local file does not belong in an image; undefined if it does. */
 function refusalOf(name: ByteString, mode: number | undefined): string | undefined {
   if (name === "security.selinux") return "it is a label of this machine's policy";
   if (name === "system.posix_acl_access" && mode !== undefined) return "the given mode replaces it";

@@ -1,6 +1,6 @@
 /**
- * An image archive that is open: its members, which are read in place, and the file that they lie in. A compressed archive is
- * inflated to a spool first, because its index may come last.
+ * An open image archive and its members, which are read in place. A compressed archive is first inflated to a spool,
+ * because its index may come last.
  *
  * @module
  */
@@ -29,11 +29,11 @@ type Member =
   | { readonly kind: "sparse" }
   | { readonly kind: "other" };
 
-/** docker save writes a repeated layer as a link; chains are short. */
+/** docker save writes repeated layers as links; chains are short. */
 const MAX_LINK_HOPS = 16;
 const WINDOW_BYTES = 64 << 10;
 
-/** Members by their normalised paths. The bytes of files are skipped. */
+/** Finds members by normalised path. File contents are skipped. */
 function scan(
   file: SourceFile,
   { tarLimits = {}, ignoreZeros = false }: Pick<ResolvedOptions, "tarLimits" | "ignoreZeros">,
@@ -45,7 +45,7 @@ function scan(
     const indexer = new TarIndexer({
       name: reader.name,
       emit: (entry) => members.set(normalizeMemberPath(entry.path), memberOf(entry)),
-      // What is odd about the archive's own entries does not matter: nothing of them gets into an image.
+      // Oddities in the archive's own entries do not matter: none of them get into an image.
       warn: (kind, what, why) => {
         if (kind === "trailingBytes") warn(kind, what, why);
       },
@@ -94,13 +94,15 @@ function memberOf({ kind, path, linkTarget, payload }: TarEntry): Member {
 /** An uncompressed archive whose members can be read in place. */
 export class Archive {
   readonly name: string;
-  /** Releases the file; layers that are open stay so. */
+  /** Releases the file; open layers stay usable. */
   readonly close: () => void;
   readonly #file: SourceFile;
   readonly #members: ReadonlyMap<string, Member>;
   readonly #stored = new Map<number, StoredFile>();
 
-  /** Scans the headers. Takes over the file, unless this throws. @param warn called for bytes behind the end marker */
+  /**
+   * Scans the headers. Takes ownership of the file unless this throws. @param warn called for bytes after the end marker
+   */
   constructor(
     file: SourceFile,
     options: Pick<ResolvedOptions, "tarLimits" | "ignoreZeros">,
@@ -112,13 +114,13 @@ export class Archive {
     this.close = once(() => file.file.release());
   }
 
-  /** Whether anything but a directory or a device is there under that very path. */
+  /** Whether exactly that path exists and is not a directory or device. */
   has(path: string): boolean {
     const kind = this.#members.get(normalizeMemberPath(path))?.kind;
     return kind !== undefined && kind !== "other";
   }
 
-  /** The file at a path, links followed; undefined when there is none. Throws for one that cannot be read in place. */
+  /** The file at a path, following links; undefined if it does not exist. Throws if it cannot be read in place. */
   find(path: string): Member & { readonly kind: "file" } | undefined {
     let at = normalizeMemberPath(path);
     for (let hops = 0; hops <= MAX_LINK_HOPS; hops++) {
@@ -140,7 +142,7 @@ export class Archive {
     });
   }
 
-  /** A small member, whole; undefined when it is not there. */
+  /** Reads a small member whole; undefined if it does not exist. */
   readSmall(path: string, limit: DocumentLimit): Uint8Array | undefined {
     const member = this.find(path);
     if (!member) return undefined;
@@ -149,12 +151,12 @@ export class Archive {
     return readSmallPart(part, offsetBytes, lengthBytes, limit);
   }
 
-  /** A member as a layer's stored bytes: the same object for the same bytes, by whichever path. */
+  /** A member as a layer's stored bytes: the same object for the same bytes, whatever the path. */
   stored(path: string): StoredFile | undefined {
     const member = this.find(path);
     if (!member) return undefined;
     const { offsetBytes, lengthBytes } = member;
-    // An empty member takes no room, and the next one begins where it does.
+    // An empty member takes no space, so the next one begins at the same offset.
     if (lengthBytes === 0) return storedPart(this.#file, offsetBytes, 0);
     let stored = this.#stored.get(offsetBytes);
     if (!stored) {
@@ -165,7 +167,10 @@ export class Archive {
   }
 }
 
-/** Opens the image of an archive, compressed or not, which closes the file. Takes over the file, also when that fails. */
+/**
+ * Opens the image in an archive, compressed or not; the image closes the file. Takes ownership of the file, even on
+ * failure.
+ */
 export async function openArchive(
   file: SourceFile,
   options: ResolvedOptions,
@@ -182,7 +187,7 @@ export async function openArchive(
   }
 }
 
-/** The file itself, or what is in it if it is compressed. Takes over the file, also when that fails. */
+/** The file itself, or its inflated content if it is compressed. Takes ownership of the file, even on failure. */
 export async function inflated(file: SourceFile, options: ResolvedOptions): Promise<SourceFile> {
   const { name, sizeBytes } = file;
   let isPlain = false;

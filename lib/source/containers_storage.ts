@@ -1,7 +1,7 @@
 /**
- * `containers-storage:NAME`: an image of the storage that podman, buildah and CRI-O share. Its layout on disk is private to
- * its library, and an ordinary user's lies behind a user namespace, so skopeo or podman copies the image out. Both write it
- * as `dir:`, the one form that keeps manifest and config as they are and compresses nothing.
+ * `containers-storage:NAME`: an image in the storage that podman, buildah and CRI-O share. Its on-disk layout is private to
+ * its library, and an ordinary user's storage is only accessible in a user namespace, so skopeo or podman copies the image
+ * out. Both write it in `dir:` form, the only form that preserves manifest and config and compresses nothing.
  *
  * @module
  */
@@ -18,7 +18,7 @@ import type { LayerSource, OpenedImage, ResolvedOptions } from "./types.ts";
 
 const SHOWN_CHARACTERS = 400;
 
-/** A program that copies an image, and the arguments with which it does. */
+/** A program that can copy an image, and its arguments. */
 interface Copier {
   readonly program: string;
   arguments(image: string, directory: string): string[];
@@ -43,11 +43,12 @@ const COPIERS: readonly Copier[] = [
 ];
 
 /**
- * Opens an image of the storage. What was copied is open and unlinked when this returns, so that nothing is left behind.
+ * Opens an image from the storage. When this returns, the copied files are open and unlinked, so that nothing is left
+ * behind.
  *
- * @param image a name or an id, as podman takes it
- * @throws {InputError} when the storage has no such image
- * @throws {IoError} when neither program is installed, or it fails
+ * @param image a name or an id that podman accepts
+ * @throws {InputError} if the storage has no such image
+ * @throws {IoError} if neither program is installed, or it fails
  */
 export async function openStoredImage(
   source: string,
@@ -66,7 +67,7 @@ export async function openStoredImage(
       task.end();
     }
     const copied = await openDirTransport(source, directory, options);
-    // The manifest was written anew for layers that are not compressed: it is not the one that the image was pulled by.
+    // The manifest was rewritten for uncompressed layers, so it is not the one the image was pulled by.
     opened = heldOpen({ ...copied, kind: "containers-storage", manifestDigest: undefined });
     remove();
     return opened;
@@ -75,7 +76,7 @@ export async function openStoredImage(
     try {
       remove();
     } catch {
-      // The first error says more.
+      // The first error is more informative.
     }
     throw error;
   }
@@ -89,7 +90,7 @@ function temporaryDirectory(parent: string): string {
   }
 }
 
-/** Has the first program that is installed copy the image. */
+/** Copies the image with the first program that is installed. */
 async function copyOut(
   what: string,
   image: string,
@@ -97,7 +98,7 @@ async function copyOut(
   options: ResolvedOptions,
 ): Promise<void> {
   const env = options.registry?.environment ?? process.env;
-  // A name that began with a dash would be an option.
+  // A name with a leading dash would be parsed as an option.
   if (image.startsWith("-")) throw new InputError(what, "is not the name of an image");
   for (const copier of COPIERS) {
     const { program } = copier;
@@ -128,7 +129,7 @@ function copyFault(what: string, program: string, { exitCode, complaints }: Prog
   return new IoError(what, `${program} failed with exit code ${exitCode}: ${displayText(said)}`);
 }
 
-/** The message of a line of Go's logrus, or the line. */
+/** The message in a line from Go's logrus, or the whole line. */
 function messageOf(line: string): string {
   const quoted = /\bmsg=("(?:[^"\\]|\\.)*")/.exec(line)?.[1];
   if (quoted === undefined) return line.replace(/^Error: /, "");
@@ -139,14 +140,14 @@ function messageOf(line: string): string {
   }
 }
 
-/** The image with its layers' files open, which may be unlinked then. */
+/** The image with its layers' files held open, so that they can be unlinked. */
 function heldOpen(image: OpenedImage): OpenedImage {
   const releases: (() => void)[] = [];
   const release = () => releases.splice(0).forEach((each) => each());
   try {
     const layers = image.layers.map((layer): LayerSource => {
       const { stored } = layer;
-      // The new manifest may still call its layers compressed, as the one before did.
+      // The new manifest may still call its layers compressed, as the original did.
       const mediaType = undefined;
       if (stored.kind !== "file") return { ...layer, mediaType };
       const file = stored.open();

@@ -1,5 +1,5 @@
 /**
- * The files of a directory tree, read again by where they lie in the tar of the tree.
+ * Reads the files of a directory tree again, by their positions in the tree's tar.
  *
  * @module
  */
@@ -17,59 +17,59 @@ import {
 import { createUnlinkedFile, singleFile, SpoolWriter } from "../io/spool.ts";
 import type { SystemCalls } from "../io/system_calls.ts";
 
-/** What to do about files that are not as they were. */
+/** The hint for files that have changed. */
 export const CHANGED_HINT =
   "files changed while they were read: try again when nothing writes to them";
 
 /** Linux include/uapi/linux/limits.h. */
 export const PATH_BYTES_MAX = 4096;
-// Linux include/uapi/linux/fcntl.h: these are the same for all processors.
+// Linux include/uapi/linux/fcntl.h: the same on all architectures.
 export const CURRENT_DIRECTORY = -100;
 const CLOSE_ON_EXEC = 0o2000000;
 export const DIRECTORY_FLAGS: number = constants.O_RDONLY | constants.O_DIRECTORY | CLOSE_ON_EXEC;
 export const FILE_FLAGS: number = constants.O_RDONLY | constants.O_NOFOLLOW |
   constants.O_NONBLOCK | CLOSE_ON_EXEC;
 
-/** struct statx (statx(2)): the same for all processors, as its flags are. */
+/** The size of struct statx (statx(2)). Like its flags, it is the same on all architectures. */
 export const STATX_BYTES = 256;
 export const STATX_BASIC_STATS = 0x7ff;
 export const NO_FOLLOW = 0x100;
 export const EMPTY_PATH = 0x1000;
 export const NOTHING: Uint8Array<ArrayBuffer> = new Uint8Array(1);
 /**
- * Of struct statx, what changes whenever the bytes of a file do: its size, and its times of change. Other files differ in
- * them, too; the number of a file is left out, for some file systems number a file anew when it is opened again.
+ * The fields of struct statx that change whenever a file's bytes do: its size and its change times. They usually tell files
+ * apart, too. The inode number is left out because some file systems assign a new one when a file is reopened.
  */
 const STATE_RANGES = [[40, 48], [96, 128]] as const;
 const STATE_BYTES = 40;
 
 const NOTHING_OPEN = { key: -1, descriptor: -1 };
 
-/** There can be a million files: one takes some numbers here, and the bytes of its name. */
+/** There can be a million files: each takes a few numbers here and the bytes of its name. */
 export class DirectoryFiles {
   readonly #calls: SystemCalls;
   readonly #name: string;
   readonly #tmpdir: string;
   readonly #root: string;
-  /** Paths in the tar: `./usr/`. */
+  /** Paths in the tar, such as `./usr/`. */
   readonly #directories: ByteString[] = [];
-  /** Names, each ended by a NUL, and then the state that the file was read in. */
+  /** Names, each terminated by a NUL and followed by the state in which the file was read. */
   #names = Buffer.alloc(1 << 16);
   #namesBytes = 0;
-  /** What is stored together: offsets in the tar, ascending, and lengths. */
+  /** Contiguous ranges: their offsets in the tar, ascending, and their lengths. */
   readonly #starts: number[] = [];
   readonly #lengths: number[] = [];
   readonly #directoryIndexes: number[] = [];
-  /** Where the file's name begins; -1 - n for a file that was copied to n. */
+  /** Where the file's name begins; -1 - n for a file copied to offset n. */
   readonly #sources: number[] = [];
-  /** Where in the file parts of sparse files begin. */
+  /** File offsets at which parts of sparse files begin. */
   readonly #fileOffsets = new Map<number, number>();
   #last = { directory: 0, source: 0 };
-  /** Small files are copied: to open them again takes longer. */
+  /** Small files are copied, because reopening them takes longer. */
   #copies: { readonly writer: SpoolWriter; readonly reader: RandomReader } | undefined;
   #shares = 1;
   readonly #status = Buffer.alloc(STATX_BYTES) as Buffer<ArrayBuffer>;
-  /** The file that was read last, by its source, and its directory, by its index. */
+  /** The last file read, by source, and its directory, by index. */
   #file = NOTHING_OPEN;
   #directory = NOTHING_OPEN;
   readonly #path = Buffer.alloc(2 * PATH_BYTES_MAX) as Buffer<ArrayBuffer>;
@@ -81,16 +81,16 @@ export class DirectoryFiles {
     this.#tmpdir = tmpdir;
   }
 
-  /** @returns the index of the directory */
+  /** @returns the directory's index */
   addDirectory(path: ByteString): number {
     return this.#directories.push(path) - 1;
   }
 
   /**
-   * Begins with a file.
+   * Starts a file.
    *
-   * @param status what statx(2) says of it
-   * @returns what its bytes are copied to; undefined for one that is opened again
+   * @param status the file's statx(2) result
+   * @returns the writer to copy its bytes to; undefined if the file is to be reopened
    */
   add(
     isCopied: boolean,
@@ -116,7 +116,7 @@ export class DirectoryFiles {
     return undefined;
   }
 
-  /** Adds a part of the file: where it lies in the tar, and in the file. */
+  /** Adds a part of the file, by its offset in the tar and in the file. */
   addRange(start: number, lengthBytes: number, fileOffset: number): void {
     if (fileOffset > 0) this.#fileOffsets.set(this.#starts.length, fileOffset);
     this.#starts.push(start);
@@ -125,18 +125,18 @@ export class DirectoryFiles {
     this.#sources.push(this.#last.source);
   }
 
-  /** Ends the adding. */
+  /** Finishes adding. */
   flush(): void {
     this.#copies?.writer.flush();
   }
 
-  /** Takes one more share in what is held open. */
+  /** Adds a reference. */
   share(): DirectoryFiles {
     this.#shares++;
     return this;
   }
 
-  /** Gives a share back. */
+  /** Releases a reference. */
   release(): void {
     if (--this.#shares > 0) return;
     this.#close(this.#file);
@@ -144,7 +144,7 @@ export class DirectoryFiles {
     this.#copies?.reader.close();
   }
 
-  /** A reader over the tar, of which heads are zeros. It takes over one share, which its `close` gives back. */
+  /** A reader for the tar, in which headers read as zeros. It takes over one reference and releases it on `close`. */
   reader(name: string, _offsetBytes: number, sizeBytes: number): RandomReader {
     let isOpen = true;
     return {
@@ -193,20 +193,20 @@ export class DirectoryFiles {
     this.#checkUnchanged(range, source, descriptor);
   }
 
-  /** What lies at the path now may be another file, or have other bytes; and somebody may write to it meanwhile. */
+  /** The path may now lead to another file or other bytes, and the file may be written to meanwhile. */
   #checkUnchanged(range: number, source: number, descriptor: number): void {
     const status = this.#status;
     const failed = this.#calls.statx(descriptor, NOTHING, EMPTY_PATH, STATX_BASIC_STATS, status);
     if (failed !== 0 || !this.#isAsBefore(source)) throw this.#changed(range);
   }
 
-  /** Whether the status is that of the file when it was read. */
+  /** Whether the status matches the file as it was read. */
   #isAsBefore(source: number): boolean {
     const start = this.#names.indexOf(0, source) + 1;
     return stateOf(this.#status).equals(this.#names.subarray(start, start + STATE_BYTES));
   }
 
-  /** The last file stays open, and its directory. */
+  /** The last file and its directory stay open. */
   #reopen(range: number, source: number): number {
     if (this.#file.key === source) return this.#file.descriptor;
     const index = this.#directoryIndexes[range]!;
@@ -231,7 +231,7 @@ export class DirectoryFiles {
     if (descriptor >= 0) this.#calls.close(descriptor);
   }
 
-  /** Puts the path for the system together from one in the tar. */
+  /** Builds the system's path from a path in the tar. */
   #setPath(path: ByteString): void {
     const rootBytes = this.#path.write(this.#root);
     this.#path.write(`${path.slice(1)}\0`, rootBytes, "latin1");
@@ -243,7 +243,7 @@ export class DirectoryFiles {
     return this.#directories[this.#directoryIndexes[range]!]! + name;
   }
 
-  /** The error for a call that failed: the file changed, or is as it was and yet cannot be read. */
+  /** The error for a failed call: either the file has changed, or it is unchanged but cannot be read. */
   #unreadable(range: number): InputError | IoError {
     const path = this.#pathOf(range);
     this.#setPath(path);

@@ -1,8 +1,8 @@
 /**
- * A directory tree as the tar that tar(1) would make of it, byte for byte, but without a copy: the headers are made here, and
- * files are read where they lie, once for the digest and again when an image is written.
+ * Reads a directory tree as the tar that tar(1) would create, byte for byte, but without a copy: the headers are generated
+ * here, and files are read in place, once for the digest and again when an image is written.
  *
- * What is unusual is left to tar(1), which knows what to do or to say.
+ * Unusual cases are left to tar(1), which handles or reports them.
  *
  * @module
  */
@@ -47,17 +47,17 @@ import {
 import type { SourceOptions } from "./types.ts";
 
 const PIECE_BYTES = 1 << 20;
-/** GNU tar fills up records of 20 blocks. */
+/** GNU tar pads to records of 20 blocks. */
 const RECORD_BYTES = 20 * TAR_BLOCK_SIZE_BYTES;
-/** Linux include/uapi/linux/limits.h, of the value of an attribute and of a list of names. */
+/** Linux include/uapi/linux/limits.h: the limit for an attribute's value and for a list of names. */
 const XATTR_BYTES_MAX = 65536;
 /** struct linux_dirent64 (getdents(2)). */
 const DIRENT = { lengthOffset: 16, nameOffset: 19 } as const;
 
-// Linux include/uapi/linux/fcntl.h and stat.h: the same for all processors, as the layout of struct statx is.
+// Linux include/uapi/linux/fcntl.h and stat.h: the same on all architectures, like the layout of struct statx.
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
-/** In words of 32 bits. Numbers of 64 bits have two. */
+/** Offsets in 32-bit words. 64-bit numbers take two. */
 const STATX = {
   linkCount: 4,
   uid: 5,
@@ -72,7 +72,7 @@ const STATX = {
   deviceMinor: 33,
   fileSystem: 34,
 } as const;
-/** What stat(2) counts the space of a file in. */
+/** The unit of stat(2)'s block count. */
 const UNIT_BYTES = 512;
 
 const KIND_OF_FORMAT: Readonly<Record<number, TarEntryKind | undefined>> = {
@@ -86,54 +86,54 @@ const KIND_OF_FORMAT: Readonly<Record<number, TarEntryKind | undefined>> = {
 
 const NO_XATTRS: readonly Xattr[] = [];
 const NO_SEGMENTS: readonly DataSegment[] = [];
-/** No larger file is copied. */
+/** Larger files are not copied. */
 const COPIED_BYTES_MAX = 8192;
-/** A file in more parts is not worth the trouble. */
+/** Files in more parts are left to tar(1). */
 const SEGMENTS_MAX = 1 << 16;
 
-/** What a PAX record takes beside its name and value, at most, or those for numbers all together. */
+/** The most that a PAX record takes in addition to its name and value, or that all records for numbers take together. */
 const RECORD_BYTES_MAX = 256;
-/** The number above stands for nobody in the kernel. */
+/** The next number means "no id" in the kernel. */
 const ID_MAX = 0xfffffffe;
 
-/** Says that tar(1) has to read the tree. */
+/** Thrown if tar(1) has to read the tree. */
 export class LeftToTar extends Error {
   override readonly name: string = "LeftToTar";
 }
 
-/** An entry whose payload and place are filled in when they are known. */
+/** An entry whose payload and offset are filled in once known. */
 type NewEntry = Omit<TarEntry, "xattrs" | "payload" | "headerOffset"> & {
   xattrs: readonly Xattr[];
   payload: PayloadIndex | undefined;
   headerOffset: number;
 };
 
-/** A directory that is being read. */
+/** A directory being read. */
 interface OpenDirectory {
   readonly descriptor: number;
-  /** Its path in the tar: `./usr/`. */
+  /** Its path in the tar, such as `./usr/`. */
   readonly path: ByteString;
-  /** Among all directories. */
+  /** Its index among all directories. */
   readonly index: number;
   readonly names: readonly ByteString[];
   next: number;
 }
 
-/** What goes into the tar next: a head, and ranges of the open file. */
+/** The next member of the tar: a header, and ranges of the open file. */
 interface Member {
   readonly entry: NewEntry;
-  /** Of a sparse file; that of any other follows from the entry. */
+  /** Set for sparse files; other headers follow from the entry. */
   readonly head?: Uint8Array;
   readonly ranges: readonly StoredRange[];
 }
 
-/** A tree as a tar: its pieces are read once and in order, and what has passed can be read again at any position. */
+/** A tree as a tar: its pieces are produced once and in order, and earlier bytes can be read again at any position. */
 export class DirectoryTar {
   readonly #calls: SystemCalls;
-  /** The path of what is looked at, ended by a NUL, and how much of it leads to the tree. */
+  /** The current path, terminated by a NUL, and the length of the part that leads to the tree. */
   readonly #path = Buffer.alloc(PATH_BYTES_MAX) as Buffer<ArrayBuffer>;
   readonly #rootBytes: number;
-  /** Its last name, in the same way. */
+  /** The path's last component, in the same form. */
   readonly #lastName = Buffer.alloc(PATH_BYTES_MAX) as Buffer<ArrayBuffer>;
   readonly #statusBytes = new Uint8Array(STATX_BYTES);
   readonly #status = new Uint32Array(this.#statusBytes.buffer);
@@ -147,18 +147,18 @@ export class DirectoryTar {
   readonly #piece = new Uint8Array(PIECE_BYTES);
   #filled = 0;
   #sizeBytes = 0;
-  /** The file that is being read; -1 for none. */
+  /** The file being read; -1 for none. */
   #file = -1;
-  /** Opened and not done with; the last one is being read. */
+  /** Open directories; the last one is being read. */
   readonly #directories: OpenDirectory[] = [];
   /** The first path of each file that has several. */
   readonly #firstPaths = new Map<string, ByteString>();
-  /** What reads files again. */
+  /** Reads files again. */
   readonly files: DirectoryFiles;
 
   /**
    * @param directory its absolute path
-   * @param name what to call it in messages
+   * @param name its name in messages
    */
   constructor(
     directory: string,
@@ -175,7 +175,7 @@ export class DirectoryTar {
   /**
    * The bytes of the tar, all through one buffer.
    *
-   * @param emit gets every entry, as a TarIndexer would find it
+   * @param emit receives every entry as a TarIndexer would report it
    * @throws {LeftToTar}
    */
   *pieces(emit: (entry: TarEntry) => void): Generator<Uint8Array> {
@@ -204,7 +204,7 @@ export class DirectoryTar {
     yield new Uint8Array(endBytes - this.#sizeBytes);
   }
 
-  /** Puts a head into the piece; false where there is not enough room. */
+  /** Puts a header into the piece; false if there is not enough room. */
   #putHead({ entry, head }: Member): boolean {
     const lengthBytes = head?.length ?? putGnuTarHead(entry, this.#piece, this.#filled);
     if (lengthBytes < 0) throw new LeftToTar();
@@ -215,7 +215,7 @@ export class DirectoryTar {
     return true;
   }
 
-  /** What is beyond a limit is left to tar(1): whoever reads its output says what is wrong. */
+  /** Anything beyond a limit is left to tar(1): the reader of its output reports the problem. */
   #checkLimits({ path, linkTarget, uid, gid, xattrs, payload }: NewEntry): void {
     const { sizeBytes, segments, dataRuns } = payload ?? EMPTY_PAYLOAD_INDEX;
     let attributeBytes = Math.max(0, path.length - 256) + Math.max(0, linkTarget.length - 256);
@@ -362,11 +362,11 @@ export class DirectoryTar {
     if (failed !== 0) throw new LeftToTar();
   }
 
-  /** Whether it is still the same file, and not changed since: tar(1) also looks at the time of the last change. */
+  /** Whether it is still the same, unchanged file. tar(1) also compares the time of the last change. */
   #checkUnchanged(descriptor: number): void {
     this.#readStatus(descriptor, NOTHING, EMPTY_PATH, this.#statusAfterBytes);
     const { inode, sizeBytes, ctime, mtime, fileSystem } = STATX;
-    // Of a time, the word behind the seconds is the nanoseconds.
+    // In a timestamp, the nanoseconds follow the seconds.
     for (const first of [inode, sizeBytes, ctime, ctime + 1, mtime, mtime + 1, fileSystem]) {
       const isSame = this.#status[first] === this.#statusAfter[first] &&
         this.#status[first + 1] === this.#statusAfter[first + 1];
@@ -378,7 +378,7 @@ export class DirectoryTar {
     return this.#status[word]! + this.#status[word + 1]! * 2 ** 32;
   }
 
-  /** @param directory its own descriptor, or that of the directory that the last name is in */
+  /** @param directory its own descriptor, or that of the directory containing the last component */
   #member(path: ByteString, kind: TarEntryKind, directory: number): Member {
     const sizeBytes = kind === "file" ? this.#longNumber(STATX.sizeBytes) : 0;
     const firstPath = kind === "directory" ? undefined : this.#firstPath(path);
@@ -415,7 +415,7 @@ export class DirectoryTar {
     return { entry, head, ranges: storedRanges };
   }
 
-  /** Undefined for a file that has no other path, or none that was met before. */
+  /** Undefined if the file has no other path, or none seen before. */
   #firstPath(path: ByteString): ByteString | undefined {
     if (this.#status[STATX.linkCount] === 1) return undefined;
     const { inode, fileSystem } = STATX;
@@ -432,7 +432,7 @@ export class DirectoryTar {
     return byteStringFromBytes(scratch, 0, count);
   }
 
-  /** @param descriptor -1 for what is not open */
+  /** @param descriptor -1 if it is not open */
   #xattrs(path: ByteString, descriptor: number): readonly Xattr[] {
     const calls = this.#calls;
     const isOpen = descriptor >= 0;
@@ -453,13 +453,13 @@ export class DirectoryTar {
     });
   }
 
-  /** Puts the path for the system together from one in the tar. */
+  /** Builds the system's path from a path in the tar. */
   #setPath(path: ByteString): void {
     const end = this.#rootBytes + this.#path.write(path.slice(2), this.#rootBytes, "latin1");
     this.#path[end] = 0;
   }
 
-  /** What of a file is not a hole. */
+  /** The parts of a file that are not holes. */
   #segments(sizeBytes: number, descriptor: number): readonly DataSegment[] {
     if (this.#longNumber(STATX.units) >= Math.ceil(sizeBytes / UNIT_BYTES)) {
       return [{ fileOffset: 0, storeOffset: 0, lengthBytes: sizeBytes }];
@@ -467,7 +467,7 @@ export class DirectoryTar {
     const segments: DataSegment[] = [];
     for (let end = 0; end < sizeBytes;) {
       const fileOffset = Number(this.#calls.lseek(descriptor, end, SEEK_DATA));
-      // The rest is a hole, or holes cannot be told.
+      // The rest is a hole, or holes cannot be found.
       if (fileOffset < 0) break;
       end = Math.min(sizeBytes, Number(this.#calls.lseek(descriptor, fileOffset, SEEK_HOLE)));
       if (end <= fileOffset || segments.length === SEGMENTS_MAX) throw new LeftToTar();

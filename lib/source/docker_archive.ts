@@ -1,6 +1,6 @@
 /**
- * `docker-archive:FILE[:REF]`: what `docker save` writes, and tools after it. The old kind has a manifest.json that names
- * the config and the layers by their paths; since Docker 25 there is an OCI layout beside it.
+ * `docker-archive:FILE[:REF]`: the format of `docker save` and similar tools. The old form has a manifest.json that lists
+ * the paths of the config and the layers; since Docker 25 there is also an OCI layout.
  *
  * @module
  */
@@ -34,7 +34,7 @@ import {
 
 const DOCKER_MARKER = "manifest.json";
 
-/** One image of manifest.json. An image without layers has null there. */
+/** One image in manifest.json. If an image has no layers, the field is null. */
 const SAVED_IMAGE = fields({
   Config: TEXT,
   RepoTags: maybe(listOf(TEXT)),
@@ -43,7 +43,7 @@ const SAVED_IMAGE = fields({
 const SAVED_IMAGES = listOf(SAVED_IMAGE);
 type SavedImage = v.InferOutput<typeof SAVED_IMAGE>;
 
-/** Opens an image of a docker archive. The image closes the archive; when opening fails, the caller does. */
+/** Opens an image from a docker archive. The image closes the archive; if opening fails, the caller must. */
 export async function openDockerArchive(
   source: string,
   archive: Archive,
@@ -54,7 +54,7 @@ export async function openDockerArchive(
     try {
       return await openOciArchive(source, archive, reference, options, "docker-archive");
     } catch (error) {
-      // Docker 25.0.0 wrote layouts whose manifests have no layers; and names may stand only in manifest.json.
+      // Docker 25.0.0 wrote layouts whose manifests have no layers; and names may be only in manifest.json.
       const elsewhere = error instanceof MissingLayersError ||
         error instanceof UnknownReferenceError;
       if (!elsewhere || !archive.has(DOCKER_MARKER)) throw error;
@@ -63,7 +63,7 @@ export async function openDockerArchive(
   return openSavedImage(source, archive, reference, options);
 }
 
-/** How an archive of images is opened; undefined when it holds none. */
+/** The function that opens an archive of images; undefined if it contains none. */
 export function archiveOpener(archive: Archive): typeof openDockerArchive | undefined {
   if (holdsSavedImages(archive)) return openDockerArchive;
   return holdsLayout(archive) ? openOciArchive : undefined;
@@ -73,7 +73,7 @@ function holdsLayout(archive: Archive): boolean {
   return archive.has(LAYOUT_MARKER) && archive.has("index.json");
 }
 
-/** Whether there is a `manifest.json` of docker's: other programs call theirs so, too. */
+/** Whether there is a docker `manifest.json`; other programs use that name, too. */
 function holdsSavedImages(archive: Archive): boolean {
   const limit = documentLimit({}, "manifestBytes");
   if (!archive.has(DOCKER_MARKER)) return false;
@@ -175,7 +175,7 @@ function chooseSaved(
   throw severalNamed(what, reference, named.length, listImages(numbers));
 }
 
-/** A config's file is named after the image's id, which is the digest of its bytes (CVE-2014-9358). */
+/** A config's file name is the image's id, the digest of its bytes (CVE-2014-9358). */
 function checkNamedAfterContent(path: string, digest: string, what: string): void {
   const hex = /^([0-9a-f]{64})\.json$/.exec(path)?.[1] ?? hexOfBlobPath(path);
   if (hex !== undefined && `sha256:${hex}` !== digest) {

@@ -1,6 +1,6 @@
 /**
- * `docker-daemon:NAME`: an image of a running Docker or podman, over the Docker Engine API
- * (https://docs.docker.com/reference/api/engine/, "Export an image"), on a unix socket or over TCP.
+ * `docker-daemon:NAME`: an image from a running Docker or podman, through the Docker Engine API
+ * (https://docs.docker.com/reference/api/engine/, "Export an image") on a unix socket or over TCP.
  *
  * @module
  */
@@ -25,20 +25,20 @@ import type { OpenedImage, ResolvedOptions } from "./types.ts";
 type Environment = Readonly<Record<string, string | undefined>>;
 
 const STALL_MILLISECONDS = 60_000;
-/** How long it may take to send the next piece of an image: Docker before 25 copies all layers before it sends the first. */
+/** The time limit for the next piece of an image: Docker before 25 copies all layers before it sends the first piece. */
 const EXPORT_STALL_MILLISECONDS = 600_000;
 const MAX_DOCUMENT_BYTES = 4 << 20;
 const SHOWN_CHARACTERS = 300;
 
 export interface DaemonEndpoint {
-  /** What to call it in messages; safe to print. */
+  /** The daemon's name in messages; safe to print. */
   readonly name: string;
   readonly route: Pick<RequestOptions, "socketPath" | "host" | "port">;
-  /** With TLS: the directory of ca.pem, cert.pem and key.pem. */
+  /** With TLS, the directory of ca.pem, cert.pem and key.pem. */
   readonly certificates: string | undefined;
 }
 
-/** Finds the daemon: `DOCKER_HOST`, or else the first of Docker's and podman's sockets that is there. */
+/** Finds the daemon: `DOCKER_HOST`, or the first of the Docker and podman sockets that exists. */
 export function daemonEndpoint(
   environment: Environment,
   isThere: (path: string) => boolean,
@@ -90,7 +90,7 @@ function namedEndpoint(named: string, environment: Environment): DaemonEndpoint 
   };
 }
 
-/** Opens an image by its name or id: it is exported into an unlinked file, as `docker save` would, and read from there. */
+/** Opens an image by name or id: it is exported to an unlinked file, as `docker save` would, and read from there. */
 export async function openDaemonImage(
   source: string,
   image: string,
@@ -110,20 +110,20 @@ export async function openDaemonImage(
   return { ...opened, kind: "docker-daemon" };
 }
 
-/** A bare name would export every tag of its repository. */
+/** Completes a bare name, which would otherwise export every tag of its repository. */
 function completeName(image: string): string {
   const { tag } = parseReference(image);
   const hasVersion = /[:@]/.test(image.slice(image.lastIndexOf("/") + 1));
   return hasVersion ? image : `${image}:${tag}`;
 }
 
-/** What may be an id, or the beginning of one, and may also be a name. */
+/** Matches ids and abbreviated ids, which may also be names. */
 const ID = /^(?:sha256:)?[0-9a-f]{1,64}$/;
 const FOUND_IMAGE = fields({ Id: TEXT });
 
 /**
- * What to export, once the daemon has found the image. Where a daemon looks for a name first and then for an id, its answer
- * tells which one it found.
+ * What to export once the daemon has found the image. If a daemon tries names before ids, its response shows which one
+ * matched.
  */
 async function exportedName(daemon: Daemon, image: string, name: string): Promise<string> {
   const mayBeId = ID.test(image);
@@ -143,7 +143,10 @@ interface Daemon {
   readonly signal: AbortSignal | undefined;
 }
 
-/** The body of an answer with status 200. Nothing is sent before the first piece is wanted. The newest version is spoken. */
+/**
+ * The body of a response with status 200. The request is sent only when the first piece is requested. It uses the latest
+ * API version.
+ */
 async function* ask(
   daemon: Daemon,
   path: string,
@@ -194,7 +197,7 @@ function send(
   });
 }
 
-/** The files that `docker --tlsverify` takes. */
+/** The files that `docker --tlsverify` uses. */
 function tlsOptions(directory: string): Pick<https.RequestOptions, "ca" | "cert" | "key"> {
   const [caFile, certFile, keyFile] = ["ca.pem", "cert.pem", "key.pem"]
     .map((name) => join(directory, name))
@@ -232,7 +235,7 @@ function refusal(daemon: Daemon, status: number, body: Uint8Array): InputError |
   });
 }
 
-/** What a daemon says in `{"message": ...}`, safe to print; empty when it says nothing. */
+/** The text of the daemon's `{"message": ...}`, safe to print; empty if there is none. */
 function daemonMessage(body: Uint8Array): string {
   const text = new TextDecoder().decode(body).slice(0, 4 * SHOWN_CHARACTERS);
   try {

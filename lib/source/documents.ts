@@ -1,5 +1,5 @@
 /**
- * Indexes, manifests, configs and descriptors, each document checked by itself, and the blobs that descriptors lead to. OCI
+ * Indexes, manifests, configs and descriptors, each validated on its own, and the blobs that descriptors refer to. OCI
  * image specification: media-types.md, descriptor.md, image-index.md, manifest.md, config.md; the older types are Docker's.
  *
  * @module
@@ -35,9 +35,9 @@ const DOCKER = "application/vnd.docker.";
 export const OCI_INDEX_TYPE = `${OCI}index.v1+json`;
 export const OCI_MANIFEST_TYPE = `${OCI}manifest.v1+json`;
 export const OCI_CONFIG_TYPE = `${OCI}config.v1+json`;
-/** An uncompressed layer; `+gzip` or `+zstd` behind it say more. */
+/** An uncompressed layer; a `+gzip` or `+zstd` suffix states the compression. */
 export const OCI_LAYER_TYPE = `${OCI}layer.v1.tar`;
-/** Docker's index, called a manifest list. */
+/** Docker's form of an index, called a manifest list. */
 const DOCKER_INDEX_TYPE = `${DOCKER}distribution.manifest.list.v2+json`;
 export const DOCKER_MANIFEST_TYPE = `${DOCKER}distribution.manifest.v2+json`;
 export const DOCKER_CONFIG_TYPE = `${DOCKER}container.image.v1+json`;
@@ -51,7 +51,7 @@ const DOCUMENT_KINDS: ReadonlyMap<string, DocumentKind> = new Map([
   [`${DOCKER}distribution.manifest.v1+prettyjws`, "schema1"],
 ]);
 
-/** Media types to ask a registry for: those that are supported. */
+/** The supported media types to request from a registry. */
 export const ACCEPTED_DOCUMENT_TYPES: readonly string[] = [...DOCUMENT_KINDS.keys()]
   .filter((type) => DOCUMENT_KINDS.get(type) !== "schema1");
 
@@ -78,8 +78,8 @@ export function isImageConfigType(mediaType: string): boolean {
 }
 
 /**
- * Types that configs of old images have in Docker's manifests: docker 1.10 put there what the registry's storage answered
- * (distribution/distribution issue 1621). Nothing else ever used them there.
+ * Config types in Docker manifests of old images: docker 1.10 used the type that the registry's storage returned
+ * (distribution/distribution issue 1621). They have no other use there.
  */
 const STORAGE_TYPES: ReadonlySet<string> = new Set([
   "application/octet-stream",
@@ -88,12 +88,12 @@ const STORAGE_TYPES: ReadonlySet<string> = new Set([
   "text/plain",
 ]);
 
-/** The compression that a layer's media type states; undefined when the layer cannot be read here. */
+/** The compression that a layer's media type states; undefined if the layer cannot be read. */
 export function layerCompression(mediaType: string): Compression | undefined {
   return LAYER_COMPRESSIONS.get(mediaType);
 }
 
-/** Why a layer of this media type cannot be read, in words. */
+/** Explains why a layer of this media type cannot be read. */
 export function whyNoLayer(mediaType: string): string {
   if (/[+.]encrypted(?:$|\+)/.test(mediaType)) return "the layer is encrypted";
   if (mediaType.startsWith("application/vnd.in-toto")) {
@@ -104,23 +104,23 @@ export function whyNoLayer(mediaType: string): string {
 
 export interface Descriptor {
   readonly mediaType: string;
-  /** Of a known algorithm and well-formed, hence safe in a path. */
+  /** Well-formed and of a known algorithm, hence safe in a path. */
   readonly digest: string;
   readonly sizeBytes: number;
-  /** The blob itself, where the descriptor carries it. */
+  /** The blob itself, if it is embedded in the descriptor. */
   readonly data: Uint8Array | undefined;
   /** Other addresses of the blob; they are never followed. */
   readonly urls: readonly string[];
   readonly annotations: ReadonlyMap<string, string>;
   readonly platform: Platform | undefined;
-  /** What an artifact is; images have none, or that of their config. */
+  /** The type of an artifact; images have none, or that of their config. */
   readonly artifactType: string | undefined;
 }
 
 const MEDIA_TYPE =
   /^[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}\/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}$/;
 
-/** Line breaks inside are ignored, as Go's decoder does. */
+/** Line breaks are ignored, as in Go's decoder. */
 const BASE64 = v.pipe(
   TEXT,
   v.transform((text) => text.replace(/[\r\n]/g, "")),
@@ -170,7 +170,7 @@ const DESCRIPTOR = v.pipe(
   })),
 );
 
-/** Images without layers are written in every way that there is. */
+/** There are many ways to write an image without layers. */
 const MANIFEST = fields({ config: DESCRIPTOR, layers: maybe(listOf(DESCRIPTOR)) });
 const INDEX = fields({ manifests: listOf(v.unknown()) });
 const INDEX_ENTRY = fields({ mediaType: TEXT });
@@ -185,20 +185,20 @@ const CONFIG = fields({
 });
 const STATED_TYPE = fields({ mediaType: maybe(TEXT) });
 
-/** Where the blobs of an image are: a layout, an archive, a registry. */
+/** Where an image's blobs are stored: a layout, an archive, a registry. */
 export interface BlobStore {
-  /** What to call it in messages; safe to print. */
+  /** The store's name in messages; safe to print. */
   readonly name: string;
-  /** A small blob, whole, to be compared with the descriptor. @throws {InputError} when it is missing or too big */
+  /** Reads a small blob whole; the caller verifies it. @throws {InputError} if it is missing or too big */
   read(descriptor: Descriptor): Promise<Uint8Array>;
-  /** A layer's stored bytes, not read yet. @throws {InputError} when it is missing or known to be of another size */
+  /** A layer's stored bytes, not yet read. @throws {InputError} if it is missing or known to have a different size */
   locate(descriptor: Descriptor): StoredBytes;
-  /** Whether a blob is there, as far as that can be said without reading it. */
+  /** Whether a blob exists, as far as can be determined without reading it. */
   has(descriptor: Descriptor): boolean;
   close(): void;
 }
 
-/** Reads a document, compares it with its descriptor, and returns it with its name for errors. */
+/** Reads a document, verifies it against its descriptor, and returns it with its name for errors. */
 export async function readDocument(
   store: BlobStore,
   descriptor: Descriptor,
@@ -214,7 +214,7 @@ export async function readDocument(
   return { bytes, name };
 }
 
-/** A layer's stored bytes, also when its descriptor carries them. */
+/** A layer's stored bytes, even if they are embedded in its descriptor. */
 export function locateLayer(store: BlobStore, descriptor: Descriptor, what: string): StoredBytes {
   const { data } = descriptor;
   if (data === undefined) return store.locate(descriptor);
@@ -257,7 +257,7 @@ export function digestFault(what: string, found: string, wanted: string): InputE
   });
 }
 
-/** Reads an index. Entries of unknown kinds are left out, as the specification wants. */
+/** Reads an index. Entries of unknown kinds are left out, as the specification requires. */
 export function readIndex(
   bytes: Uint8Array,
   what: string,
@@ -276,7 +276,7 @@ export function readIndex(
   });
 }
 
-/** Reads a manifest of schema version 2. What is unusual in it comes with it, in words. */
+/** Reads a manifest of schema version 2. Anything unusual in it is returned as text. */
 export function readManifest(
   bytes: Uint8Array,
   what: string,
@@ -316,7 +316,7 @@ export function readConfig(bytes: Uint8Array, what: string): {
   return { json, diffIds, platform };
 }
 
-/** A descriptor for an index or manifest that has none. Its type is what the document says, or what it looks like. */
+/** Makes a descriptor for an index or manifest that has none. The type is as stated in the document, or inferred. */
 export function describeDocument(bytes: Uint8Array, what: string): Descriptor {
   const object = parseJsonObject(bytes, what);
   const { mediaType } = checkJson(STATED_TYPE, object, { what, field: "" });
@@ -339,7 +339,9 @@ const FOREIGN_FIELDS = {
   manifest: ["manifests", "fsLayers"],
 } as const;
 
-/** A document must be what its descriptor calls it, or two tools will see two images in it (CVE-2021-41190). */
+/**
+ * A document must have the type its descriptor states, or two tools would see two different images in it (CVE-2021-41190).
+ */
 function parseDocument(
   bytes: Uint8Array,
   location: JsonLocation,

@@ -29,9 +29,9 @@ import { loadedTree } from "./tree_image.ts";
 import type { LoadedLayer, OpenedImage, ResolvedOptions } from "./types.ts";
 
 /**
- * Reads the whole tree of an image, and the bytes of its files once. Takes over the file, also when that fails.
+ * Reads an image's whole tree, and its files' bytes once. Takes ownership of the file, even on failure.
  *
- * @throws InputError when the image is damaged or not supported
+ * @throws InputError if the image is damaged or not supported
  */
 export async function openExt4Source(
   source: string,
@@ -56,7 +56,7 @@ async function loadImage(reader: RandomReader, options: ResolvedOptions): Promis
   const faults = onFault === undefined ? {} : { onFault };
   const tree = await readTree(image, { warnings, scanContent: true, signal, ...faults });
   const isBlessed = isAsBlessed(image);
-  // Blessing puts files in the order of (first layer, path): the places that they have tell the first part of it.
+  // Blessing orders files by (first layer, path): their positions reveal the first layer.
   if (isBlessed) rankPayloads(tree, ({ payload }) => placeIn(payload, reader));
   const store = new ImageStore(reader);
   const entries: TarEntry[] = [];
@@ -92,8 +92,8 @@ async function loadImage(reader: RandomReader, options: ResolvedOptions): Promis
 }
 
 /**
- * Whether the image is one of ours that nobody has written to since. Then its UUID stands for its content. A kernel counts
- * mounts and what it writes; e2fsprogs, debugfs and resize2fs among them, note the time.
+ * Whether the image was made by this program and not modified since. If so, its UUID identifies its content. A kernel
+ * counts mounts and the kilobytes it writes; e2fsprogs, including debugfs and resize2fs, update the write time.
  */
 function isAsBlessed({ superblock }: Ext4Image): boolean {
   return superblock.hashSeed.every((word, i) => word === HASH_SEED[i]) &&
@@ -101,12 +101,12 @@ function isAsBlessed({ superblock }: Ext4Image): boolean {
     superblock.writeTime === superblock.mkfsTime;
 }
 
-/** Where a file begins in the image; undefined when it is kept in its inode. */
+/** Where a file begins in the image; undefined if it is stored in its inode. */
 function placeIn({ store, segments }: Payload, image: RandomReader): number | undefined {
   return store === image ? segments[0]?.storeOffset : undefined;
 }
 
-/** The image's bytes, and behind them those of files that are kept in their inodes. */
+/** The image's bytes, followed by those of files stored in their inodes. */
 class ImageStore implements RandomReader {
   readonly #image: RandomReader;
   readonly #inline: { readonly offset: number; readonly payload: Payload }[] = [];
@@ -125,7 +125,7 @@ class ImageStore implements RandomReader {
     return this.#sizeBytes;
   }
 
-  /** A payload of the image as one of this store. */
+  /** Converts a payload of the image to one of this store. */
   indexOf(payload: Payload): PayloadIndex {
     const { sizeBytes, dataRuns, contentHash } = payload;
     if (payload.store === this.#image || payload.segments.length === 0) {
@@ -162,10 +162,10 @@ const PIECE_BYTES = 1 << 20;
 const YIELD_AFTER_BYTES = 16 * PIECE_BYTES;
 
 /**
- * SHA-256 over the headers of a tar of the entries, each followed by how many runs of data a file has, and by each run's
- * first block, its length in blocks and its bytes. Blocks of zeros are in no run, so that the work follows the data and
- * not the sizes: a disk image can be a hundred times as long as what is in it, and no runtime can ask where the holes
- * of a file are (SEEK_DATA).
+ * SHA-256 over the tar headers of the entries, each followed by the number of the file's data runs, and each run's first
+ * block, length in blocks and bytes. Blocks of zeros are in no run, so the work is proportional to the data and not the
+ * sizes: a disk image can be a hundred times as long as its content, and no runtime can find the holes of a file
+ * (SEEK_DATA).
  */
 export class EntryDigester {
   readonly #digester = new Digester("sha256");
@@ -178,9 +178,9 @@ export class EntryDigester {
     this.#signal = signal;
   }
 
-  /** Takes the next entry, and reads its bytes. Their data runs must be known. */
+  /** Adds the next entry and reads its bytes. Its data runs must be known. */
   async add({ entry, payload }: TarItem): Promise<void> {
-    // A header says how long a file is. A map of its holes, which may be millions, would be made in memory.
+    // A header contains the file's length. A map of its holes, which may number millions, would be built in memory.
     const dense = payload && { ...payload, segments: wholeSegment(payload.sizeBytes) };
     this.#digester.update(encodeTarEntry({ ...entry, payload: dense }).head);
     if (payload === undefined) return;
@@ -199,7 +199,7 @@ export class EntryDigester {
     }
   }
 
-  /** Ends the computation: `sha256:...`. */
+  /** Finishes the computation: `sha256:...`. */
   digest(): string {
     return this.#digester.digest();
   }

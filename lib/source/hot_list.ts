@@ -1,6 +1,5 @@
 /**
- * Lists of the files that a boot reads, in the order in which it does: plain paths, and what strace, fatrace and others
- * write.
+ * Lists of the files read during boot, in order: plain paths, or the output of strace, fatrace and similar tools.
  *
  * @module
  */
@@ -14,41 +13,41 @@ export type HotListFormat = "paths" | "json" | "strace" | "fatrace";
 
 /** One line of a list. */
 export interface HotListEntry {
-  /** As it is written; relative paths begin at the root. */
+  /** As written; relative paths start at the root. */
   readonly path: ByteString;
-  /** Whether a directory stands for all files below it. In a trace it was merely listed. */
+  /** Whether a directory stands for all files below it. In a trace, it was merely listed. */
   readonly takesTree: boolean;
 }
 
-/** A list that was read. */
+/** A parsed list. */
 export interface HotList {
-  /** Recognised by its lines. */
+  /** Recognised from its lines. */
   readonly format: HotListFormat;
-  /** In its order; a path may come more than once. */
+  /** In list order; paths may be repeated. */
   readonly entries: readonly HotListEntry[];
 }
 
 /** More than any boot reads. */
 const LIST_BYTES_MAX = 256 << 20;
 const ENTRIES_MAX = 1 << 20;
-/** How many lines decide the format. */
+/** How many lines are read to recognise the format. */
 const SAMPLED_LINES = 50;
 const SHOWN_CHARACTERS = 60;
 
-/** A call of strace, behind the process and the time: name, and the first argument for those that have a directory. */
+/** A strace call, after the process and the time: its name, and the first argument if the call has a directory. */
 const STRACE_CALL =
   /\b(?:(openat2?|execveat)\((AT_FDCWD|-?\d+)(?:<((?:[^<>\\]|\\.)*)>)?, |(open|execve)\()"((?:[^"\\]|\\.)*)"(\.\.\.)?(.*)$/;
 /** `[12:34:56.789 ]program(pid): EVENTS[ ]/path`, fatrace(1). */
 const FATRACE_LINE =
   /^(?:\d\d:\d\d:\d\d\.\d+ )?.*?\(\d+\)(?:\s*\[[^\]]*\])?: ([A-Z+<>]+)\s+(\/.*)$/;
-/** Events of fatrace by which a file is read, or opened to be. */
+/** The fatrace events for reading a file, or opening it. */
 const FATRACE_READS = /[ROC]/;
 
 /**
- * Reads a list. Its lines decide its format; empty lines and those that begin with `#` are ignored.
+ * Parses a list. Its lines determine the format; empty lines and lines that begin with `#` are ignored.
  *
- * @param name of the list, in errors
- * @throws {InputError} when it is not text, has a line that cannot be parsed, or names no file
+ * @param name the list's name in errors
+ * @throws {InputError} if it is not text, has a line that cannot be parsed, or names no file
  */
 export function parseHotList(bytes: Uint8Array, name: string): HotList {
   const { length } = bytes;
@@ -84,7 +83,7 @@ function fixedLimit(
   return limitError(what, why, { name, expected, actual, isFixed: true });
 }
 
-/** `["/path", ...]`, what `soci create` takes as its list of files to prefetch. */
+/** `["/path", ...]`, the list of files to prefetch that `soci create` accepts. */
 const PATHS = v.array(
   v.pipe(v.string("a path"), v.trim(), v.nonEmpty("a path")),
   "a JSON array of paths",
@@ -111,7 +110,7 @@ function readLines(text: string, name: string): HotList {
   return { format, entries };
 }
 
-/** A path may look odd, but not like either trace. */
+/** A path may look odd, but not like a line of either trace. */
 function formatOf(lines: readonly string[]): HotListFormat {
   const sample = lines.filter((line) => line.trim() !== "" && !line.startsWith("#"))
     .slice(0, SAMPLED_LINES).filter((line) => !line.startsWith("/"));
@@ -120,8 +119,8 @@ function formatOf(lines: readonly string[]): HotListFormat {
 }
 
 /**
- * The path of a call that succeeded. Lines of other calls, of signals and of exits are ignored. A call that another process
- * interrupts has two lines: first the path, later whether it succeeded.
+ * The path of a successful call. Other calls, signals and exits are ignored. A call interrupted by another process takes
+ * two lines: the first has the path, the second the result.
  */
 function straceEntries(line: string, unfinished: Map<string, ByteString>): ByteString[] {
   const process = /^\s*(?:\[pid\s+(\d+)\]|(\d+)\s)/.exec(line);
@@ -135,11 +134,11 @@ function straceEntries(line: string, unfinished: Map<string, ByteString>): ByteS
   const call = STRACE_CALL.exec(line);
   if (call === null) return [];
   const [, , descriptor, annotated, , quoted = "", cut, rest = ""] = call;
-  // Without -s, strace cuts long paths, which then name nothing.
+  // Without -s, strace truncates long paths, which makes them useless.
   if (cut !== undefined) return [];
   const path = unescaped(quoted);
   const isRelative = !path.startsWith("/");
-  // The path is of no use below a directory that the trace does not name.
+  // The path is useless below a directory that the trace does not name.
   const isBelow = descriptor !== undefined && descriptor !== "AT_FDCWD";
   if (isRelative && isBelow && annotated === undefined) return [];
   const whole = isRelative && annotated !== undefined ? `${unescaped(annotated)}/${path}` : path;
@@ -160,7 +159,7 @@ const ESCAPES: Readonly<Record<string, string>> = {
   b: "\b",
 };
 
-/** Decodes what strace writes for bytes that cannot be printed: `\n`, `\"`, `\\`, octal digits, `\x` with two hexadecimal ones. */
+/** Decodes strace's escapes for unprintable bytes: `\n`, `\"`, `\\`, octal digits, `\x` with two hexadecimal digits. */
 function unescaped(text: string): ByteString {
   return text.replace(
     /\\(?:([0-7]{1,3})|x([0-9a-fA-F]{2})|(.))/g,

@@ -1,6 +1,6 @@
 /**
- * The ext4 image in a file: as it is, compressed, in an Android sparse image, in a partition of a disk, or several of
- * these; and with its journal replayed.
+ * The ext4 image in a file: raw, compressed, in an Android sparse image, in a disk partition, or a combination of these;
+ * and with its journal replayed.
  *
  * @module
  */
@@ -27,18 +27,18 @@ import { type ImageName, parseImageName } from "./source_name.ts";
 import type { ResolvedOptions } from "./types.ts";
 
 export interface OpenedImageFile {
-  /** Its bytes. Closing it closes all that is open for it. */
+  /** The image's bytes. Closing it closes everything opened for it. */
   readonly reader: RandomReader;
-  /** What was done when its journal had to be replayed. */
+  /** The result of replaying the journal, if that was necessary. */
   readonly replay: RecoveryReport | undefined;
 }
 
 const WANTED = "an ext4 image";
 
 /**
- * Opens an image by its name: `FILE` or `FILE#PARTITION`, also behind `ext4:`.
+ * Opens an image by name: `FILE` or `FILE#PARTITION`, optionally after `ext4:`.
  *
- * @throws {InputError} for what holds no ext4 image, or one whose journal cannot be replayed
+ * @throws {InputError} if there is no ext4 image, or its journal cannot be replayed
  */
 export async function openNamedImage(
   image: string,
@@ -48,7 +48,7 @@ export async function openNamedImage(
   return await openImageFile(await openSourceFile(name.path, WANTED, options), name, options);
 }
 
-/** The same for a file that is open. Takes it over, also when that fails. */
+/** The same for an open file. Takes ownership of it, even on failure. */
 export async function openImageFile(
   file: SourceFile,
   { partition }: Pick<ImageName, "partition">,
@@ -69,7 +69,7 @@ export async function openImageFile(
   }
 }
 
-/** What is in a file, if it is compressed: then the code that reads layers is loaded. */
+/** Inflates a compressed file, which needs the code that reads layers. */
 async function plainFile(file: SourceFile, options: ResolvedOptions): Promise<SourceFile> {
   try {
     if (!isCompressed(file)) return file;
@@ -81,7 +81,7 @@ async function plainFile(file: SourceFile, options: ResolvedOptions): Promise<So
   return await inflated(file, options);
 }
 
-/** Whether an image may be inside: of a sparse image, or of a disk. */
+/** Whether an image may be inside: in a sparse image or a disk. */
 export function isImageContainer(head: Uint8Array): boolean {
   return isAndroidSparse(head) || recogniseContent(head)?.isDisk === true;
 }
@@ -91,7 +91,7 @@ function headOf(reader: RandomReader): Uint8Array {
   return head.subarray(0, reader.readAt(head, 0));
 }
 
-/** Unknown content may be a damaged image: whoever reads it says what is wrong. */
+/** Unknown content may be a damaged image: the ext4 reader reports what is wrong. */
 function checkContent(reader: RandomReader): void {
   const head = headOf(reader);
   const known = recogniseContent(head);
@@ -126,7 +126,7 @@ function readTable(disk: RandomReader, known: KnownContent): PartitionTable | un
   }
 }
 
-/** The image with its journal replayed, if it has to be. */
+/** The image with its journal replayed, if necessary. */
 async function asMounted(
   image: RandomReader,
   options: ResolvedOptions,

@@ -1,6 +1,6 @@
 /**
- * What a source is, without reading its layers; and what an image's config says of the container: the program to run, and
- * what is around it. OCI image specification, config.md, "Properties".
+ * Describes a source without reading its layers; and extracts what an image's config says about the container: the program
+ * to run and its environment. OCI image specification, config.md, "Properties".
  *
  * @module
  */
@@ -9,43 +9,43 @@ import { displayText, field, type JsonObject } from "./json.ts";
 import { openImage } from "./source.ts";
 import type { OpenedImage, SourceKind, SourceOptions } from "./types.ts";
 
-/** A layer as the manifest and the config describe it. */
+/** A layer as described by the manifest and the config. */
 export interface InspectedLayer {
-  /** Of the stored bytes; null where nothing states it. */
+  /** Digest of the stored bytes; null if not stated. */
   readonly digest: string | null;
-  /** Of the uncompressed tar; null where nothing states it. */
+  /** Digest of the uncompressed tar; null if not stated. */
   readonly diffId: string | null;
-  /** Null where there is no manifest. */
+  /** Null if there is no manifest. */
   readonly mediaType: string | null;
-  /** Of the stored bytes; null if it is not known before they are read. */
+  /** Size of the stored bytes; null if it is not known before reading them. */
   readonly sizeBytes: number | null;
 }
 
-/** What is known of a source before its layers are read. */
+/** The information available about a source before its layers are read. */
 export interface SourceInspection extends StatedPlatform {
-  /** As it was given. */
+  /** As given. */
   readonly source: string;
-  /** What kind of source it is. */
+  /** The kind of source. */
   readonly kind: SourceKind;
-  /** `sha256:...`; null where there is no manifest. */
+  /** `sha256:...`; null if there is no manifest. */
   readonly manifestDigest: string | null;
-  /** `sha256:...`; null where there is no config. */
+  /** `sha256:...`; null if there is no config. */
   readonly configDigest: string | null;
-  /** The document; null where there is none. */
+  /** The document; null if there is none. */
   readonly manifest: unknown;
-  /** The document; null where there is none. */
+  /** The document; null if there is none. */
   readonly config: unknown;
   /** Bottom to top. */
   readonly layers: readonly InspectedLayer[];
-  /** What the layers take as they are stored; null if that of one is not known. */
+  /** The total stored size of the layers; null if the size of any is unknown. */
   readonly sizeBytes: number | null;
 }
 
 /**
- * Looks at a source: its manifest, its config and its layers' sizes. No layer is read, except that of a compressed file whose
- * kind is not given, because only its content tells that.
+ * Examines a source: its manifest, its config and its layers' sizes. No layer is read, except in a compressed file whose
+ * kind is not given, because only its content reveals the kind.
  *
- * Throws what openImage() throws.
+ * Throws the same errors as openImage().
  *
  * @example
  * ```ts
@@ -88,7 +88,7 @@ function inspectionOf(image: OpenedImage): SourceInspection {
   };
 }
 
-/** The fields of a container's config, as the image has them. */
+/** The fields of a container's config, with the same names as in the image. */
 export const CONTAINER_FIELDS = [
   "Entrypoint",
   "Cmd",
@@ -101,7 +101,7 @@ export const CONTAINER_FIELDS = [
   "Labels",
 ] as const;
 
-/** What a container runs, and how: the values of the image, unchanged; null for what it does not have. */
+/** What a container runs, and how: the image's values, unchanged; null for missing ones. */
 export type ContainerConfig = Readonly<Record<typeof CONTAINER_FIELDS[number], unknown>>;
 
 /**
@@ -127,13 +127,13 @@ function fieldOf(value: unknown, key: string): unknown {
   return typeof value === "object" && value !== null ? field(value as JsonObject, key) : undefined;
 }
 
-/** What a config says of the platform, unchanged; null for what it does not say. */
+/** The platform as a config states it, unchanged; null for missing values. */
 export interface StatedPlatform {
-  /** Such as `amd64`. */
+  /** For example `amd64`. */
   readonly architecture: string | null;
-  /** Such as `linux`. */
+  /** For example `linux`. */
   readonly os: string | null;
-  /** Such as `v8`. */
+  /** For example `v8`. */
   readonly variant: string | null;
 }
 
@@ -155,9 +155,9 @@ export function statedPlatform(config: unknown): StatedPlatform {
 }
 
 /**
- * The config of an image as it is stored, byte for byte.
+ * An image's config exactly as stored, byte for byte.
  *
- * @throws {InputError} for a source without one
+ * @throws {InputError} if the source has none
  */
 export function storedConfig({ source, configBytes }: OpenedImage): Uint8Array {
   if (configBytes !== undefined) return configBytes;

@@ -1,6 +1,6 @@
 /**
- * Reading foreign JSON: every field is checked by a schema before it is used, and an error names the document, the field, what
- * was found and what was wanted. In a schema, the message of each part says what is wanted.
+ * Reads untrusted JSON: a schema checks every field before it is used, and errors name the document, the field, the value
+ * found and the value expected. In a schema, each part's message says what is expected.
  *
  * @module
  */
@@ -10,20 +10,23 @@ import { InputError } from "../errors.ts";
 
 export { displayText } from "../bytes/byte_string.ts";
 
-/** A JSON object whose fields were not looked at yet. */
+/** A JSON object whose fields have not been checked. */
 export type JsonObject = Readonly<Record<string, unknown>>;
 
 export interface JsonLocation {
   /** The document, safe to print. */
   readonly what: string;
-  /** The way to the value, such as `manifests[2].platform`; empty for the document itself. */
+  /** The path of the value, such as `manifests[2].platform`; empty for the document itself. */
   readonly field: string;
-  /** The document may hold secrets: errors name its fields, and show no value. */
+  /** If the document may contain secrets, errors name its fields but show no values. */
   readonly isSecret?: boolean;
 }
 
 const SHOWN_CHARACTERS = 80;
-/** Nested objects and arrays. Deeper ones can be read, but writing or walking them takes as many nested calls. */
+/**
+ * The limit on nested objects and arrays. Deeper ones can be parsed, but writing or walking them takes as many nested
+ * calls.
+ */
 export const JSON_DEPTH_MAX = 256;
 
 export function parseJsonObject(bytes: Uint8Array, what: string): JsonObject {
@@ -31,8 +34,8 @@ export function parseJsonObject(bytes: Uint8Array, what: string): JsonObject {
 }
 
 /**
- * Parses a document. The error shows no part of it, nor does its cause: a parser's message quotes the text, which may be that
- * of a file of secrets.
+ * Parses a document. Neither the error nor its cause shows any of its text: a parser's message would quote it, and the file
+ * may contain secrets.
  */
 export function parseJson(bytes: Uint8Array, what: string): unknown {
   checkDepth(bytes, what);
@@ -54,7 +57,7 @@ export function jsonFault(location: JsonLocation, found: unknown, wanted: string
   return new InputError(location.what, `${field} is ${state}: wanted ${wanted}`);
 }
 
-/** A value for a message: cut short and safe to print. */
+/** Formats a value for a message: truncated and safe to print. */
 function showJson(value: unknown): string {
   if (value === undefined) return "missing";
   if (Array.isArray(value)) return "an array";
@@ -67,7 +70,7 @@ function showJson(value: unknown): string {
 
 export const TEXT = v.string("a string");
 
-/** A number of bytes: whole, not negative, exact. */
+/** A number of bytes: a non-negative safe integer. */
 export const SIZE_BYTES = v.pipe(
   v.number("a whole number of bytes"),
   v.safeInteger("a whole number of bytes"),
@@ -79,7 +82,7 @@ const OBJECT = v.custom<JsonObject>(
   "an object",
 );
 
-/** An object with certain fields; others are left out. The error for a missing field says what its schema wants. */
+/** An object with certain fields; others are dropped. If a field is missing, the error is the one in its schema. */
 export function fields<const E extends v.ObjectEntries>(
   entries: E,
 ): v.GenericSchema<unknown, v.InferOutput<v.ObjectSchema<E, undefined>>> {
@@ -95,7 +98,7 @@ export function listOf<S extends v.GenericSchema>(item: S): v.ArraySchema<S, str
   return v.array(item, "an array");
 }
 
-/** A field that may be absent or null, which is the same in image configs; undefined then. */
+/** A field that may be absent or null, which are equivalent in image configs; both become undefined. */
 export function maybe<S extends v.GenericSchema>(
   schema: S,
 ): v.GenericSchema<unknown, v.InferOutput<S> | undefined> {
@@ -103,7 +106,7 @@ export function maybe<S extends v.GenericSchema>(
   return v.pipe(v.nullish(schema), absent) as ReturnType<typeof maybe<S>>;
 }
 
-/** What a schema makes of a value. @throws {InputError} for the first part of the value that is not as it should be */
+/** Validates a value with a schema. @throws {InputError} for the first part of the value that is invalid */
 export function checkJson<S extends v.GenericSchema>(
   schema: S,
   value: unknown,
@@ -119,7 +122,7 @@ export function checkJson<S extends v.GenericSchema>(
   throw jsonFault(at, issue.input, issue.message);
 }
 
-/** What a schema makes of a document. @throws {InputError} as {@link parseJson} and {@link checkJson} do */
+/** Parses and validates a document. @throws {InputError} as {@link parseJson} and {@link checkJson} do */
 export function readJson<S extends v.GenericSchema>(
   schema: S,
   bytes: Uint8Array,
@@ -140,7 +143,7 @@ const OPENING = 0x5b;
 const CLOSING = 0x5d;
 const CURLY_BIT = 0x20;
 
-/** Looks at brackets outside of strings alone; whether all is well-formed is for the parser to say. */
+/** Checks only brackets outside strings; the parser checks whether the document is well-formed. */
 function checkDepth(bytes: Uint8Array, what: string): void {
   let depth = 0;
   let isInString = false;

@@ -1,6 +1,6 @@
 /**
- * `oci:DIR[:REF]` and `oci-archive:FILE[:REF]`: an OCI image layout in a directory or in a tar (OCI image specification,
- * image-layout.md); and `dir:DIR`, what `skopeo copy ... dir:DIR` writes: the manifest as it was, and blobs named by their
+ * `oci:DIR[:REF]` and `oci-archive:FILE[:REF]`: an OCI image layout in a directory or a tar (OCI image specification,
+ * image-layout.md); and `dir:DIR`, the output of `skopeo copy ... dir:DIR`: the original manifest, and blobs named by their
  * digests.
  *
  * @module
@@ -36,13 +36,13 @@ export const LAYOUT_MARKER = "oci-layout";
 const MARKER_LIMIT = { bytes: 1 << 16 };
 const MARKER = fields({ imageLayoutVersion: v.literal("1.0.0", `"1.0.0"`) });
 
-/** Blobs, and the small files beside them. */
+/** Blobs and the small files beside them. */
 interface LayoutStore extends BlobStore {
-  /** A small file; undefined when it is not there. */
+  /** Reads a small file; undefined if it does not exist. */
   readSmall(file: string, limit: DocumentLimit): Uint8Array | undefined;
 }
 
-/** Opens the image of a layout. The image closes the store; when opening fails, the caller does. */
+/** Opens the image in a layout. The image closes the store; if opening fails, the caller must. */
 async function openLayout(
   store: LayoutStore,
   reference: string | undefined,
@@ -83,7 +83,7 @@ export async function openOciDirectory(
   return await openLayout(store, reference, { source, kind: "oci" }, options);
 }
 
-/** Opens the layout in an archive. The image closes the archive; when opening fails, the caller does. */
+/** Opens the layout in an archive. The image closes the archive; if opening fails, the caller must. */
 export async function openOciArchive(
   source: string,
   archive: Archive,
@@ -94,7 +94,7 @@ export async function openOciArchive(
   return await openLayout(archiveStore(archive), reference, { source, kind }, options);
 }
 
-/** Where a layout has a blob. The digest was checked, so the path is safe. */
+/** The path of a blob in a layout. The digest has been validated, so the path is safe. */
 function blobPath({ digest }: Descriptor): string {
   const { algorithm, hex } = parseDigest(digest, "descriptor");
   return `blobs/${algorithm}/${hex}`;
@@ -121,7 +121,7 @@ function archiveStore(archive: Archive): LayoutStore {
   };
 }
 
-/** @param fileOf the path of a blob in the directory */
+/** @param fileOf returns the path of a blob in the directory */
 function directoryStore(
   directory: string,
   fileOf: (descriptor: Descriptor) => string,
@@ -188,7 +188,7 @@ export async function openDirTransport(
   return await openOneOf(store, [describeDocument(bytes, what)], what, origin, options);
 }
 
-/** skopeo's names: the hex digits alone for SHA-256, and another ending for manifests. */
+/** skopeo's names: the hex digits alone for SHA-256, and a suffix for manifests. */
 function transportFile({ digest, mediaType }: Descriptor): string {
   const { algorithm, hex } = parseDigest(digest, "descriptor");
   const isManifest = documentKind(mediaType) !== "unknown";

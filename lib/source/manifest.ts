@@ -1,7 +1,7 @@
 /**
- * From what an index or a layout holds to one opened image. The image is chosen by its name and its platform; where more than
- * one remains, nothing is chosen: the error lists them. Then manifest and config are read and compared with each other, and
- * the layers are located but not touched.
+ * Turns the content of an index or a layout into one opened image. The image is chosen by name and platform; if several
+ * remain, none is chosen and the error lists them. Then manifest and config are read and compared, and the layers are
+ * located but not read.
  *
  * @module
  */
@@ -42,16 +42,16 @@ import {
 } from "./types.ts";
 
 const REFERENCE_ANNOTATION = "org.opencontainers.image.ref.name";
-/** containerd and docker write the whole name here, and only the tag above. */
+/** containerd and docker put the full name here, and only the tag in the annotation above. */
 const FULL_NAME_ANNOTATION = "io.containerd.image.name";
 const ATTESTATION_ANNOTATION = "vnd.docker.reference.type";
-/** podman marks so the second of two forms of one image, whose layers differ in their compression alone. */
+/** podman uses it to mark the second of two forms of one image, which differ only in layer compression. */
 const ZSTD_ANNOTATION = "io.github.containers.compression.zstd";
 const LISTED_IMAGES = 20;
 
 export class UnknownReferenceError extends InputError {}
 
-/** Names of images for a hint; safe to print. */
+/** Lists image names for a hint; safe to print. */
 export function listImages(names: readonly string[]): string {
   const more = names.length - LISTED_IMAGES;
   const shown = names.slice(0, LISTED_IMAGES).map(displayText).join(", ");
@@ -59,8 +59,8 @@ export function listImages(names: readonly string[]): string {
 }
 
 /**
- * The entries that a reference names: by its name (in full or as docker would complete it), or by `@N`, counted from 0.
- * Without a reference, all of them when they are one image (for several platforms, perhaps).
+ * The entries that a reference names: by name (in full or as docker would complete it), or by `@N`, counted from 0. Without
+ * a reference, all of them if they are one image (possibly for several platforms).
  */
 export function chooseReference(
   entries: readonly Descriptor[],
@@ -132,7 +132,7 @@ export function imageAt<T>(
   });
 }
 
-/** Whether a descriptor of an index may point at an image, or at an index of images. */
+/** Whether an index's descriptor may refer to an image, or to an index of images. */
 function mayBeImage(descriptor: Descriptor): boolean {
   const kind = documentKind(descriptor.mediaType);
   if (kind !== "index" && kind !== "manifest") return false;
@@ -151,7 +151,7 @@ function onlyImage(
   entries: readonly Descriptor[],
   what: string,
 ): readonly Descriptor[] {
-  // Without any image, choosing the manifest fails, and says why.
+  // If there are no images, choosing the manifest fails with an explanation.
   if (images.length === 0) return entries;
   const digests = new Set(images.map(({ digest }) => digest));
   if (digests.size === 1) return images;
@@ -169,10 +169,10 @@ function listHint(images: readonly Descriptor[]): string {
   }));
 }
 
-/** Where an image comes from, as the opened image will say. */
+/** The origin recorded in the opened image. */
 export type ImageOrigin = Pick<OpenedImage, "source" | "kind">;
 
-/** Opens the image of a layout that a reference names. */
+/** Opens the image in a layout that a reference names. */
 export async function openReferenced(
   store: BlobStore,
   entries: readonly Descriptor[],
@@ -206,7 +206,7 @@ interface Candidate {
   readonly isThere: boolean;
 }
 
-/** Opens the image for the wanted platform among manifests and indexes. @param what names their place in errors */
+/** Opens the image for the wanted platform among manifests and indexes. @param what names their location in errors */
 export async function openOneOf(
   store: BlobStore,
   descriptors: readonly Descriptor[],
@@ -240,7 +240,7 @@ async function chooseManifest(
     const isThere = store.has(descriptor);
     const platform = descriptor.platform ??
       (isThere ? await platformByConfig(store, descriptor, limits) : undefined);
-    // Without a platform even in its config, it is an artifact, or cannot be chosen by one.
+    // If even its config has no platform, it is an artifact, or cannot be chosen by platform.
     if (platform) candidates.push({ descriptor, platform, isThere });
   }
   const suitable = wanted === "any"
@@ -259,7 +259,7 @@ async function chooseManifest(
   throw platformFault(what, why, there, "missingPart");
 }
 
-/** Of two forms of one image, the first; the other is compressed with zstd. */
+/** Drops the zstd-compressed one of two forms of an image. */
 function withoutTwins(candidates: readonly Candidate[]): readonly Candidate[] {
   const plain = candidates.filter(({ descriptor }) =>
     descriptor.annotations.get(ZSTD_ANNOTATION) !== "true"
@@ -306,7 +306,7 @@ function severalImages(
   return new InputError(what, why, { code: "ambiguous", hint: listImages(names) });
 }
 
-/** Every manifest, in order, with those of an index in its place; and an index that is named and not there. */
+/** All manifests in order, with an index replaced by its manifests, or kept if it is named but missing. */
 async function expandIndexes(
   store: BlobStore,
   descriptors: readonly Descriptor[],
@@ -348,7 +348,7 @@ async function expandIndexes(
   return { manifests, ...missing ? { missing } : {} };
 }
 
-/** The platform that a manifest's config states; undefined when its config is not that of an image. */
+/** The platform that a manifest's config states; undefined if the config is not an image's. */
 async function platformByConfig(
   store: BlobStore,
   descriptor: Descriptor,
@@ -359,7 +359,7 @@ async function platformByConfig(
   try {
     config = readManifest(bytes, name, descriptor.mediaType).config;
   } catch (error) {
-    // A signature or another artifact beside the images, which is allowed.
+    // A signature or another artifact next to the images, which is allowed.
     if (error instanceof InputError) return undefined;
     throw error;
   }
@@ -367,7 +367,7 @@ async function platformByConfig(
   return readConfig(document.bytes, document.name).platform;
 }
 
-/** The manifest has no layers, but the config counts some: Docker 25.0.0 wrote such layouts. */
+/** The manifest has no layers, but the config lists some: Docker 25.0.0 wrote such layouts. */
 export class MissingLayersError extends InputError {}
 
 async function openManifest(
@@ -401,7 +401,7 @@ export function layerName(index: number, count: number, digest: string): string 
   return `layer ${index + 1} of ${count} (${digest})`;
 }
 
-/** @throws {InputError} when manifest and config count differently, or there are too many layers */
+/** @throws {InputError} if manifest and config differ in the number of layers, or there are too many */
 export function checkLayerCount(
   layerCount: number,
   diffIdCount: number,
@@ -421,7 +421,7 @@ export function checkLayerCount(
   throw new ErrorClass(what, why, { data: { expected: diffIdCount, actual: layerCount } });
 }
 
-/** Compares the platform that the config states with the wanted one and with the one that the index announced. */
+/** Compares the platform that the config states with the requested one and with the one the index announced. */
 export function checkPlatform(
   what: string,
   found: Platform | undefined,
@@ -448,13 +448,13 @@ export function checkPlatform(
   });
 }
 
-/** Counts an image or a tree that cannot be compared with the platform that was asked for. */
+/** Warns about an image or a tree that cannot be compared with the requested platform. */
 export function warnOfUnknownPlatform(what: string, wanted: Platform, warnings: Warnings): void {
   const why = `states no platform, and cannot be compared with ${formatPlatform(wanted)}`;
   warnings.add("platformUnknown", what, why);
 }
 
-/** Configs often leave out the variant that an index states. */
+/** Configs often omit the variant that an index states. */
 function isSameButForOmissions(announced: Platform, found: Platform): boolean {
   return announced.os === found.os && announced.architecture === found.architecture &&
     (found.variant === undefined || found.variant === announced.variant) &&

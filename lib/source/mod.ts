@@ -1,5 +1,5 @@
 /**
- * Sources: images, their layers, and what they may ask for.
+ * Sources: images, their layers, and their limits.
  *
  * @example Look at the layers of an image
  * ```ts

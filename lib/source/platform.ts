@@ -1,6 +1,6 @@
 /**
- * Platforms: how they are written, which names mean the same, and which entry of an index suits a request.
- * OCI image specification, image-index.md; the aliases and the variant order are those that containerd uses.
+ * Platforms: how they are written, which names are equivalent, and which entry of an index matches a request. OCI image
+ * specification, image-index.md; the aliases and the variant order are the same as containerd's.
  *
  * @module
  */
@@ -8,15 +8,15 @@ import { arch } from "node:process";
 import { optionError } from "../errors.ts";
 import { displayText } from "./json.ts";
 
-/** What an image runs on. Without a variant, the architecture's base. */
+/** The platform that an image runs on. No variant means the architecture's base. */
 export interface Platform {
-  /** Such as `linux`. */
+  /** For example `linux`. */
   readonly os: string;
-  /** In Go's terms, such as `amd64`. */
+  /** In Go's terms, for example `amd64`. */
   readonly architecture: string;
-  /** Such as `v8`. */
+  /** For example `v8`. */
   readonly variant?: string | undefined;
-  /** Such as `10.0.17763.1817`: an image for Windows runs on the very version that it was made for. */
+  /** For example `10.0.17763.1817`: a Windows image runs only on the version it was built for. */
   readonly osVersion?: string | undefined;
 }
 
@@ -36,14 +36,14 @@ const ALIASES: ReadonlyMap<string, readonly [architecture: string, variant?: str
   ["ppc64el", ["ppc64le"]],
 ]);
 
-/** Variants from the oldest to the newest; a machine runs what is at or below its own. */
+/** Variants from oldest to newest; a machine runs its own variant and older ones. */
 const VARIANT_ORDER: ReadonlyMap<string, readonly string[]> = new Map([
   ["amd64", ["v1", "v2", "v3", "v4"]],
   ["arm", ["v5", "v6", "v7", "v8"]],
   ["arm64", ["v8", "v9"]],
 ]);
 
-/** What no variant means, where that is certain; and what it is taken for. */
+/** What a missing variant means, if that is certain. */
 const BASE_VARIANTS: ReadonlyMap<string, string> = new Map([["amd64", "v1"], ["arm64", "v8"]]);
 const ASSUMED_VARIANTS: ReadonlyMap<string, string> = new Map([...BASE_VARIANTS, ["arm", "v7"]]);
 
@@ -63,17 +63,19 @@ export function parsePlatform(text: string): Platform {
   return normalizePlatform({ os, architecture, variant });
 }
 
-/** A platform that is asked for; `any` takes whatever there is. */
+/** A requested platform; `any` accepts every platform. */
 export type WantedPlatform = Platform | "any";
 
-/** The platform of options; undefined for this machine's. @throws {UsageError} when it is neither one nor `any` */
+/**
+ * The platform in the options; undefined means this machine's. @throws {UsageError} if it is neither a platform nor `any`
+ */
 export function wantedPlatform(
   { platform }: { readonly platform?: string | undefined },
 ): WantedPlatform | undefined {
   return platform === undefined || platform === "any" ? platform : parsePlatform(platform);
 }
 
-/** The same platform under the names that OCI images use, without the base variant. */
+/** The same platform with the names that OCI images use, without the base variant. */
 export function normalizePlatform(platform: Platform): Platform {
   const os = platform.os.toLowerCase();
   const written = platform.architecture.toLowerCase();
@@ -94,7 +96,7 @@ export function hostPlatform(): Platform {
   return normalizePlatform({ os: "linux", architecture: arch });
 }
 
-/** A platform in words, `os/arch[/variant]`; safe to print. */
+/** Formats a platform as `os/arch[/variant]`; safe to print. */
 export function formatPlatform(platform: Platform): string {
   const { os, architecture, variant, osVersion } = platform;
   const version = osVersion ? ` version ${osVersion}` : "";
@@ -102,8 +104,8 @@ export function formatPlatform(platform: Platform): string {
 }
 
 /**
- * How well a candidate suits a request, both normalised: undefined when not at all, otherwise a rank, 0 for the same
- * platform. Lower variants that the wanted one can run come after it; one without a variant comes last.
+ * How well a candidate matches a request, both normalised: undefined if it does not, otherwise a rank, 0 for the same
+ * platform. Lower variants that the requested one can run come next; a candidate without a variant comes last.
  */
 export function platformRank(wanted: Platform, candidate: Platform): number | undefined {
   if (wanted.os !== candidate.os || wanted.architecture !== candidate.architecture) {
@@ -121,7 +123,7 @@ export function platformRank(wanted: Platform, candidate: Platform): number | un
   return wantedLevel - candidateLevel;
 }
 
-/** The candidates that suit best: all those of the best rank. Their platforms are normalised. */
+/** All candidates with the best rank. Their platforms are normalised. */
 export function bestPlatforms<T extends { readonly platform: Platform }>(
   wanted: Platform,
   candidates: readonly T[],

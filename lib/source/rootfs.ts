@@ -1,7 +1,7 @@
 /**
- * `rootfs:DIR`: a directory tree. It is read by calls of the C library where they can be had, and else by tar(1): no runtime
- * itself can read extended attributes, and some mangle names that are not UTF-8. What tar(1) writes is a pure function of a
- * tree without sparse files: sorted, without times of access and change.
+ * `rootfs:DIR`: a directory tree. It is read with C library calls if they are available, otherwise with tar(1): the
+ * runtimes cannot read extended attributes, and some mangle names that are not UTF-8. The output of tar(1) is a pure
+ * function of a tree without sparse files: sorted, without access and change times.
  *
  * @module
  */
@@ -23,9 +23,10 @@ const TAR_OPTIONS: readonly string[] = [
   "--create",
   "--file=-",
   "--format=posix",
-  // The name of a PAX header would hold the number of the process.
+  // The default name of a PAX header contains the process id.
   "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
-  // ACLs are among them, as numbers. --acls would add their text, with names of this machine's users, and take half as
+  // This includes ACLs, as numbers. --acls would add their text, with names of this machine's users, and take half as long
+  // again.
   // long again.
   "--xattrs",
   "--xattrs-include=*",
@@ -33,7 +34,7 @@ const TAR_OPTIONS: readonly string[] = [
   "--numeric-owner",
   "--sort=name",
 ];
-/** Of what a program says, so much is kept of the beginning and of the end. */
+/** How much of a program's output is kept from the beginning and from the end. */
 const KEPT_CHARACTERS = 16 << 10;
 
 /** Opens a directory tree as an image of one layer. */
@@ -52,7 +53,7 @@ export function openRootfsDirectory(
     });
   }
   const calls = systemCalls();
-  // Not by resolve(), which takes the `..` behind a symbolic link for the directory that the link is in.
+  // Not with resolve(), which resolves `..` after a symbolic link to the directory that contains the link.
   const absolute = isAbsolute(directory) ? directory : `${cwd()}/${directory}`;
   return treeImage({
     source,
@@ -71,13 +72,13 @@ export function openRootfsDirectory(
 /** What tar(1) reads. */
 export interface HostMember {
   readonly directory: string;
-  /** In the directory: `.` for all of it, or `./NAME`. */
+  /** The path in the directory: `.` for all of it, or `./NAME`. */
   readonly member: string;
-  /** In messages; safe to print. */
+  /** The name in messages; safe to print. */
   readonly name: string;
 }
 
-/** The tar of a part of this machine's files. */
+/** A tar of local files. */
 export function tarOfHost(host: HostMember, warnings: Warnings): StoredOutput {
   return {
     kind: "output",
@@ -85,7 +86,7 @@ export function tarOfHost(host: HostMember, warnings: Warnings): StoredOutput {
   };
 }
 
-/** Has tar write to the file itself: a pipe in between, and passing on what comes out of it, cost as much as the reading. */
+/** Lets tar write to the file itself: piping and copying its output costs as much as the reading. */
 async function writeTarOf(
   { directory, member, name }: HostMember,
   descriptor: number,
@@ -108,18 +109,18 @@ async function writeTarOf(
   warnOf(outcome.complaints, name, warnings);
 }
 
-/** How a program ended, and what it said on standard error: the beginning and the end of much. */
+/** How a program ended, and its standard error: the beginning and end if it is long. */
 export interface ProgramOutcome {
   readonly exitCode: number;
   readonly complaints: string;
 }
 
 /**
- * Runs a program to its end.
+ * Runs a program to completion.
  *
- * @param stdout a descriptor; undefined drops what it writes
- * @returns an error when it cannot be started
- * @throws {InterruptedError} when the signal is aborted, which kills it
+ * @param stdout a descriptor; undefined discards the output
+ * @returns an error if it cannot be started
+ * @throws {InterruptedError} if the signal is aborted, which kills the program
  */
 export async function runProgram(
   program: string,
@@ -153,7 +154,7 @@ export async function runProgram(
   return typeof outcome === "number" ? { exitCode: outcome, complaints } : outcome;
 }
 
-/** tar says of sockets that it leaves them out; it does not call that a failure. */
+/** tar reports that it skips sockets, but does not treat that as a failure. */
 function warnOf(complaints: string, name: string, warnings: Warnings): void {
   for (const line of complaints.split("\n")) {
     if (line === "") continue;
@@ -170,7 +171,7 @@ function tarFailed(name: string, { exitCode, complaints }: ProgramOutcome): IoEr
 }
 
 function remedyOf(exitCode: number, complaints: string): ErrorDetails {
-  // Of a disk that fills up in the middle of a record, tar says only how much it wrote.
+  // If a disk fills up in the middle of a record, tar reports only how much it wrote.
   if (/^(?:\S*\/)?tar: -: (?:Wrote only|Cannot write)/m.test(complaints)) {
     return {
       hint: "the tar is kept in a temporary file, and the disk is full",

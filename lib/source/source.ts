@@ -1,6 +1,6 @@
 /**
- * Sources: from what a user writes, or bytes, to an image whose layers can be loaded. What is not named by its kind, such as a
- * bare path or standard input, is recognised by its content.
+ * Sources: turns a user's input, or bytes, into an image whose layers can be loaded. If the kind is not given, as for a
+ * bare path or standard input, it is recognised from the content.
  *
  * @module
  */
@@ -78,13 +78,13 @@ export { DEFAULT_SOURCE_LIMITS, resolveOptions } from "./types.ts";
 export { closeLayers, loadLayers } from "./layers/load_layers.ts";
 
 /**
- * Opens an image: its manifest and config are read and checked, its layers are only located.
+ * Opens an image: its manifest and config are read and checked, its layers only located.
  *
- * @param source as the user wrote it: `oci:DIR[:REF]`, `tar:FILE`, ...; or the bytes of an archive, a tar or an ext4 image, in
- * memory, in a stream or behind a reader, which are copied into a temporary file
- * @throws {UsageError} when the source's name is invalid
- * @throws {InputError} when there is no such image, or it is damaged or unsupported
- * @throws {IoError} when it cannot be read, or its registry cannot be asked
+ * @param source as the user wrote it: `oci:DIR[:REF]`, `tar:FILE`, ...; or the bytes of an archive, a tar or an ext4
+ * image, in memory, in a stream or behind a reader, which are copied to a temporary file
+ * @throws {UsageError} if the source's name is invalid
+ * @throws {InputError} if the image does not exist, is damaged or is unsupported
+ * @throws {IoError} if it cannot be read, or its registry cannot be reached
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
@@ -104,7 +104,7 @@ export async function openImage(
   checkIdMaps(options);
   const bare = typeof source === "string"
     ? await openBare(source, options)
-    // Recognised as what comes from standard input is.
+    // Recognised in the same way as standard input.
     : await openAnyFile(
       "-",
       await spoolStream("the given bytes", byteStream(source), options),
@@ -115,12 +115,13 @@ export async function openImage(
   return Object.assign(image, { [Symbol.dispose]: () => image.close() });
 }
 
-/** Opens an image without what is put on top of it. */
+/** Opens an image without its additions. */
 async function openBare(source: string, options: ResolvedOptions): Promise<OpenedImage> {
   const wanted = wantedPlatform(options);
   const name = parseSourceName(source, existsSync);
   const image = await open(source, name, options);
-  // A source of a kind that has no platform may be named with one; of a path, the kind was not known.
+  // A platform option is accepted for a recognised source even if its kind has no platform; for a path, the kind was not
+  // known.
   const isRecognised = name.kind === "path" || name.kind === "stdin";
   const isTree = ["tar", "rootfs", "ext4"].includes(image.kind);
   if (wanted === undefined || wanted === "any" || !isRecognised || !isTree) return image;
@@ -197,18 +198,18 @@ async function openPath(
   return await openAnyFile(source, file, options);
 }
 
-/** What a directory that is named without its kind is taken for: a layout, what skopeo wrote, or else a tree. */
+/** What a directory is if its kind is not given: a layout, skopeo's output, or else a tree. */
 function directoryKind(directory: string): "oci" | "dir" | "rootfs" {
   if (statIfThere(join(directory, LAYOUT_MARKER))?.isFile()) return "oci";
   return isDirTransport(directory) ? "dir" : "rootfs";
 }
 
-/** Whether a directory, named without its kind, is taken for the tree that is in it. */
+/** Whether a directory whose kind is not given is treated as a tree. */
 export function isTreeDirectory(directory: string): boolean {
   return directoryKind(directory) === "rootfs";
 }
 
-/** Whether a file holds a tar, compressed or not: an archive of images, or a tree. */
+/** Whether a file contains a tar, compressed or not: an archive of images, or a tree. */
 export async function holdsTar(path: string, options: ResolvedOptions): Promise<boolean> {
   const file = await openSourceFile(path, "an image", options);
   try {
@@ -218,7 +219,7 @@ export async function holdsTar(path: string, options: ResolvedOptions): Promise<
   }
 }
 
-/** Opens a file by its content. Takes over the file, also when that fails. */
+/** Opens a file by its content. Takes ownership of the file, even on failure. */
 async function openAnyFile(
   source: string,
   file: SourceFile,
@@ -245,7 +246,7 @@ function checkIsTar(name: string, head: Uint8Array): void {
   throw contentFault(name, head, "a tar or an image");
 }
 
-/** Inflates a file to see what it is. If it is the tar of a tree, its only layer is loaded then. */
+/** Inflates a file to recognise it. If it is a tree's tar, its only layer has then been loaded. */
 async function openCompressed(
   source: string,
   file: SourceFile,
@@ -253,7 +254,7 @@ async function openCompressed(
   options: ResolvedOptions,
 ): Promise<OpenedImage> {
   const { name } = file;
-  // A damaged file may have no head; whatever reads it all says why.
+  // A damaged file may have no readable start; reading all of it reports why.
   if (head.length > 0) checkIsTar(name, head);
   const tree = openTarFile(source, file);
   const layer = tree.layers[0]!;
@@ -265,7 +266,7 @@ async function openCompressed(
       tree.close();
       return image;
     }
-    // It is a tree, and its reader's warnings count.
+    // It is a tree, so its reader's warnings count.
     reportWarnings(read, options.warnings);
   } catch (error) {
     read.file.release();
@@ -277,7 +278,7 @@ async function openCompressed(
   return loadedTree({ source, kind: "tar", name, layer: loaded });
 }
 
-/** Opens the image in a file that is an archive of images; undefined when it is the tar of a tree. */
+/** Opens the image in a file that is an archive of images; undefined if it is a tree's tar. */
 async function openIfArchive(
   source: string,
   file: SourceFile,
@@ -286,29 +287,29 @@ async function openIfArchive(
   const found: Parameters<WarnCallback>[] = [];
   const archive = new Archive(file, options, (...warning) => found.push(warning));
   const opener = archiveOpener(archive);
-  // Whoever loads a tree warns of the same.
+  // Loading a tree gives the same warnings.
   if (opener) found.forEach((warning) => options.warnings.add(...warning));
   return await opener?.(source, archive, undefined, options);
 }
 
 /** An open tar. */
 export interface OpenedTar extends Disposable {
-  /** In the tar's order. */
+  /** In tar order. */
   readonly entries: readonly TarEntry[];
-  /** The bytes of a file, zeros for holes; nothing for what is no file. The tar must stay open meanwhile. */
+  /** A file's bytes, with zeros for holes; empty for anything that is not a file. The tar must stay open meanwhile. */
   stream(entry: TarEntry): ReadableStream<Uint8Array<ArrayBuffer>>;
-  /** The same at once, for small files. */
+  /** The same all at once, for small files. */
   bytes(entry: TarEntry): Uint8Array<ArrayBuffer>;
-  /** Closes what it holds open. */
+  /** Closes everything it holds open. */
   close(): void;
 }
 
 /**
- * Opens a tar, plain or compressed with gzip, zstd or xz: a file, memory, a stream. It is read once, and kept in a temporary
- * file unless it is a plain file.
+ * Opens a tar, plain or compressed with gzip, zstd or xz: a file, memory, or a stream. It is read once, and kept in a
+ * temporary file unless it is a plain file.
  *
- * @throws {InputError} when it is something else, or damaged
- * @throws {IoError} when it cannot be read, or the temporary file not be written
+ * @throws {InputError} if it is not a tar, or is damaged
+ * @throws {IoError} if it cannot be read, or the temporary file cannot be written
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
@@ -339,7 +340,7 @@ export async function openTar(
   };
 }
 
-/** Its one layer. Node 22 knows no `using`. */
+/** Its only layer. Node 22 does not support `using`. */
 async function loadTar(source: BytesSource, options: SourceOptions): Promise<LoadedLayer> {
   const image = await openImage(typeof source === "string" ? `tar:${source}` : source, options);
   try {

@@ -1,6 +1,6 @@
 /**
- * The file behind a source, and what its first bytes say it is. It is opened once, and from then on only its descriptor
- * counts. What cannot be read at a position, such as a pipe, is copied to a spool first.
+ * The file behind a source, and recognition by its first bytes. It is opened once; from then on only the descriptor is
+ * used. Sources without random access, such as pipes, are first copied to a spool.
  *
  * @module
  */
@@ -30,7 +30,7 @@ export interface SourceFile {
   readonly sizeBytes: number;
 }
 
-/** Opens a file or a block device, or reads a pipe to its end. @param wanted what should be there, for errors */
+/** Opens a file or a block device, or reads a pipe to its end. @param wanted the expected kind of input, for errors */
 export async function openSourceFile(
   path: string,
   wanted: string,
@@ -45,7 +45,7 @@ export async function openSourceFile(
   return { name, file: new SharedDescriptor(descriptor), sizeBytes };
 }
 
-/** Reads a stream to its end into an unlinked file, if it is not longer than what layers may inflate to. */
+/** Reads a stream to its end into an unlinked file, up to the limit on inflated layers. */
 export async function spoolStream(
   name: string,
   stream: AsyncIterable<Uint8Array>,
@@ -92,7 +92,7 @@ export function storedPart(
   return { kind: "file", offsetBytes, lengthBytes, open: () => file.share() };
 }
 
-/** A regular file, whole. @throws {InputError} when it is longer than the limit, or not a regular file */
+/** Reads a regular file whole. @throws {InputError} if it exceeds the limit or is not a regular file */
 export function readSmallFile(path: string, limit: DocumentLimit): Uint8Array {
   const name = displayText(path);
   if (!statIfThere(path)?.isFile()) {
@@ -108,8 +108,8 @@ export function readSmallFile(path: string, limit: DocumentLimit): Uint8Array {
 }
 
 /**
- * A document of a layout in a directory. A link may lead to another file of the layout, and not out of it, where an image
- * could have any file of this machine read.
+ * Reads a document of a layout in a directory. A link may lead to another file in the layout, but not outside it; otherwise
+ * an image could make this program read any local file.
  */
 export function readDocumentFile(
   directory: string,
@@ -124,7 +124,7 @@ export function readDocumentFile(
   return readSmallFile(path, limit);
 }
 
-/** A part of a file, whole, if it is not longer than the limit. */
+/** Reads a part of a file whole, unless it exceeds the limit. */
 export function readSmallPart(
   { name, file }: SourceFile,
   offsetBytes: number,
@@ -141,7 +141,7 @@ export function readSmallPart(
   }
 }
 
-/** @throws {InputError} for a document that is too long */
+/** @throws {InputError} if the document is too long */
 export function checkDocumentSize(
   what: string,
   actual: number,
@@ -153,19 +153,19 @@ export function checkDocumentSize(
   throw limitError(what, why, { name: name ?? "documentBytes", expected, actual, isFixed });
 }
 
-/** A known format that is not supported here, and what to do with it. */
+/** A known but unsupported format, and what to do about it. */
 export interface KnownContent {
-  /** With its article, such as `an EROFS image`. */
+  /** With an article, such as `an EROFS image`. */
   readonly what: string;
   readonly hint: string;
-  /** A disk with a partition table. */
+  /** Set for a disk with a partition table. */
   readonly isDisk?: boolean | undefined;
 }
 
 /** How much of a file is examined: the magic of btrfs comes last. */
 export const HEAD_BYTES = (64 << 10) + 4096;
 
-/** Where s_magic lies in a superblock. */
+/** The offset of s_magic in the image. */
 const EXT4_MAGIC_OFFSET = SUPERBLOCK_OFFSET_BYTES + 0x38;
 
 const mounted = (type: string) =>
@@ -178,7 +178,7 @@ const raw = (format: string) =>
 const DPKG = unpacked("dpkg-deb --fsys-tarfile FILE > FILE.tar");
 const PARTITION_HINT = "a partition of it is named ext4:FILE#NUMBER";
 
-/** Offset, the bytes there as Latin-1 text, what the file is, and what to do with it. */
+/** Offset, the bytes there as Latin-1 text, the format, and what to do about it. */
 const MAGICS: readonly (readonly [number, string, string, string])[] = [
   [1024, "\xe2\xe1\xf5\xe0", "an EROFS image", mounted("erofs")],
   [1024, "\x10\x20\xf5\xf2", "an F2FS image", mounted("f2fs")],
@@ -232,7 +232,7 @@ const MAGICS: readonly (readonly [number, string, string, string])[] = [
 export function isExt4(head: Uint8Array): boolean {
   return head.length >= EXT4_MAGIC_OFFSET + 2 &&
     head[EXT4_MAGIC_OFFSET]! + head[EXT4_MAGIC_OFFSET + 1]! * 256 === SUPERBLOCK_MAGIC &&
-    // Those two bytes may stand in a tar, too; but in front of a superblock is nothing like a header.
+    // Those two bytes may also occur in a tar, but a superblock is not preceded by a tar header.
     (isZeroBlock(head, 0) || !isTarHeader(head));
 }
 
@@ -246,12 +246,12 @@ export function isTarHeader(head: Uint8Array): boolean {
   }
 }
 
-/** Whether the file begins as an empty tar does. */
+/** Whether the file begins with zeros, as an empty tar does. */
 export function isZeroLed(head: Uint8Array): boolean {
   return head.length >= TAR_BLOCK_SIZE_BYTES && isZeroBlock(head, 0);
 }
 
-/** What the first {@link HEAD_BYTES} are of, if it is nothing that could be read as a tar. */
+/** What the first {@link HEAD_BYTES} are, if they cannot be read as a tar. */
 export function recogniseContent(head: Uint8Array): KnownContent | undefined {
   if (isTarHeader(head)) return undefined;
   if (isExt4(head)) return { what: "an ext4 image", hint: "name it ext4:FILE" };
@@ -268,7 +268,7 @@ export function recogniseContent(head: Uint8Array): KnownContent | undefined {
   return undefined;
 }
 
-/** The error for content that is not what was wanted, by its name if it has a known one. */
+/** The error for unexpected content, which names the format if it is known. */
 export function contentFault(name: string, head: Uint8Array, wanted: string): InputError {
   const known = recogniseContent(head);
   const why = known
@@ -283,18 +283,18 @@ export function contentFault(name: string, head: Uint8Array, wanted: string): In
   return new InputError(name, `${why}: wanted ${wanted}`, { code: "wrongKind", hint: known?.hint });
 }
 
-/** The first bytes of a file, as they are stored. */
+/** The first bytes of a file as stored. */
 export function storedHead(file: SourceFile): Uint8Array {
   return readSmallPart(file, 0, Math.min(HEAD_BYTES, file.sizeBytes));
 }
 
-/** Whether a file's first bytes are those of a known compression. */
+/** Whether a file's first bytes indicate a known compression. */
 export function isCompressed(file: SourceFile): boolean {
   const head = readSmallPart(file, 0, Math.min(SNIFF_BYTES, file.sizeBytes));
   return sniffCompression(head) !== "none";
 }
 
-/** The first bytes of what a file holds: inflated if it is compressed. Damage is reported when the file is read. */
+/** The first bytes of a file's content, inflated if it is compressed. Damage is reported when the file is read. */
 export async function inflatedHead(file: SourceFile): Promise<Uint8Array> {
   const stored = storedHead(file);
   const compression = sniffCompression(stored);

@@ -1,7 +1,7 @@
 /**
- * How sources are written: `KIND:PATH[:REF]`, `docker://REFERENCE`, `KIND:NAME`, `-`, or a bare path; and how references to
- * images are: `[REGISTRY/]REPOSITORY[:TAG][@DIGEST]`, by the grammar of the distribution specification and of the reference
- * implementation that docker uses.
+ * How sources are written: `KIND:PATH[:REF]`, `docker://REFERENCE`, `KIND:NAME`, `-`, or a bare path; and how image
+ * references are: `[REGISTRY/]REPOSITORY[:TAG][@DIGEST]`, by the grammar of the distribution specification and of docker's
+ * reference implementation.
  *
  * @module
  */
@@ -18,7 +18,7 @@ export type SourceName =
   | { readonly kind: "path"; readonly path: string }
   | { readonly kind: "stdin" };
 
-/** A source that may hold several images, and which of them is meant. */
+/** A source that may contain several images, and the reference to one of them. */
 export interface ReferencedName {
   readonly kind: "oci" | "oci-archive" | "docker-archive";
   readonly path: string;
@@ -28,7 +28,7 @@ export interface ReferencedName {
 /** Where an ext4 image is: a file, or a partition of the disk in a file. */
 export interface ImageName {
   readonly path: string;
-  /** From 1 on; undefined for the whole file. */
+  /** Counted from 1; undefined for the whole file. */
   readonly partition: number | undefined;
 }
 
@@ -36,7 +36,7 @@ const KINDS_WITH_REFERENCE = ["oci", "oci-archive", "docker-archive"] as const;
 const KINDS_WITH_PATH = ["dir", "tar", "rootfs"] as const;
 const KINDS_OF_NAMES = ["docker-daemon", "containers-storage"] as const;
 
-/** The kinds of sources that may stand before a colon. */
+/** The kinds of sources that may precede a colon. */
 export const SOURCE_KINDS: readonly SourceKind[] = [
   ...KINDS_WITH_REFERENCE,
   "docker",
@@ -45,7 +45,7 @@ export const SOURCE_KINDS: readonly SourceKind[] = [
   "ext4",
 ];
 
-/** Parses a source. Nothing is read: `exists` only decides what a path with colons means. @throws {UsageError} */
+/** Parses a source. Nothing is read: `exists` only decides the meaning of a path with colons. @throws {UsageError} */
 export function parseSourceName(source: string, exists: (path: string) => boolean): SourceName {
   if (source === "-") return { kind: "stdin" };
   if (source === "") throw new UsageError("source", "is empty");
@@ -76,20 +76,22 @@ export function parseSourceName(source: string, exists: (path: string) => boolea
   return { kind: "path", path: source };
 }
 
-/** Parses `FILE` or `FILE#PARTITION`, also behind `ext4:`, where only an ext4 image is possible. @throws {UsageError} */
+/**
+ * Parses `FILE` or `FILE#PARTITION`, optionally after `ext4:`, where only an ext4 image is possible. @throws {UsageError}
+ */
 export function parseImageName(image: string, exists: (path: string) => boolean): ImageName {
   const isMarked = image.startsWith("ext4:") && !exists(image);
   return splitPartition(nonEmpty(isMarked ? image.slice(5) : image, image), exists);
 }
 
-/** A number sign and digits at the end name a partition, unless there is a file of that whole name. */
+/** A number sign followed by digits at the end selects a partition, unless a file has that whole name. */
 function splitPartition(text: string, exists: (path: string) => boolean): ImageName {
   const match = /^(.+)#(\d{1,4})$/s.exec(text);
   if (match === null || exists(text)) return { path: text, partition: undefined };
   return { path: match[1]!, partition: Number(match[2]) };
 }
 
-/** The reference begins behind the first colon whose left side exists; if none does, behind the first. */
+/** The reference follows the first colon whose left side exists; if none does, the first colon. */
 function splitReference(
   rest: string,
   source: string,
@@ -110,7 +112,7 @@ function nonEmpty(text: string, source: string): string {
   return text;
 }
 
-/** What was probably meant by a source that is not there: an image in a layout, or one in a registry. */
+/** What a missing source was probably meant to be: an image in a layout, or one in a registry. */
 export function likelySource(
   source: string,
   exists: (path: string) => boolean,
@@ -134,13 +136,13 @@ function isValid(parse: () => unknown): boolean {
   }
 }
 
-/** A reference, parsed, with the defaults filled in. */
+/** A parsed reference, with the defaults filled in. */
 export interface ImageReference {
-  /** Host and port; `docker.io` where none is written. */
+  /** Host and port; defaults to `docker.io`. */
   readonly registry: string;
-  /** With `library/` where docker.io's users leave it out. */
+  /** Including the `library/` that may be omitted for docker.io. */
   readonly repository: string;
-  /** `latest` where neither tag nor digest is written. */
+  /** Defaults to `latest` if there is neither a tag nor a digest. */
   readonly tag: string | undefined;
   readonly digest: string | undefined;
 }
@@ -193,7 +195,7 @@ export function formatReference({ registry, repository, tag, digest }: ImageRefe
     (digest === undefined ? "" : `@${digest}`);
 }
 
-/** Whether two names mean the same image; anything else is compared as it is. */
+/** Whether two names refer to the same image; other texts are compared literally. */
 export function sameReference(a: string, b: string): boolean {
   return canonicalName(a) === canonicalName(b);
 }
@@ -206,7 +208,7 @@ function canonicalName(text: string): string {
   }
 }
 
-/** The first part is a host when it looks like one; a repository's name has no dot, colon or capital there. */
+/** The first part is a host if it looks like one: a repository name has no dot, colon or capital there. */
 function splitRegistry(name: string): { readonly registry: string; readonly repository: string } {
   const slash = name.indexOf("/");
   const first = slash < 0 ? "" : name.slice(0, slash);

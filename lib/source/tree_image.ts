@@ -21,7 +21,7 @@ export function openTarFile(source: string, file: SourceFile): OpenedImage {
   });
 }
 
-/** An image that is a single tree, of which nothing is known but its bytes. */
+/** An image that is a single tree about which only its bytes are known. */
 export function treeImage(tree: {
   readonly source: string;
   readonly kind: "tar" | "rootfs" | "ext4";
@@ -42,7 +42,7 @@ export function treeImage(tree: {
   };
 }
 
-/** A tree whose layer was loaded already. Unless somebody takes the layer, the image closes it. */
+/** A tree whose layer has already been loaded. The image closes the layer unless it has been taken. */
 export function loadedTree(tree: {
   readonly source: string;
   readonly kind: "tar" | "ext4";
@@ -65,7 +65,7 @@ export function loadedTree(tree: {
   });
 }
 
-/** A layer of which nothing is known but its bytes. */
+/** A layer about which only its bytes are known. */
 export function treeLayer(tree: {
   readonly name: string;
   readonly stored: StoredBytes;
@@ -85,7 +85,7 @@ export function treeLayer(tree: {
   };
 }
 
-/** Does it the first time only. */
+/** Runs the action only the first time. */
 export function once(action: () => void): () => void {
   let done = false;
   return () => {
@@ -94,7 +94,7 @@ export function once(action: () => void): () => void {
   };
 }
 
-/** Counts what is doubtful about a tree: that there is nothing in it, or that it is an image which is named wrong. */
+/** Warns if a tree is empty, or is really an image whose kind is wrong. */
 export function warnOfTree({ name, entries }: LoadedLayer, warnings: Warnings): void {
   if (entries.every(({ path }) => normalizeMemberPath(path) === "")) {
     warnings.add("emptySource", name, "holds no file and no directory");
@@ -106,7 +106,7 @@ export function warnOfTree({ name, entries }: LoadedLayer, warnings: Warnings): 
   warnings.add("imageArchive", name, why);
 }
 
-/** Names that only archives of images have side by side. */
+/** Names that occur together only in archives of images. */
 const ARCHIVE_NAMES: ReadonlySet<string> = new Set([
   "oci-layout",
   "index.json",
@@ -123,7 +123,7 @@ interface ArchiveLook {
   readonly remedy: string;
 }
 
-/** What kind of archive of images the entries look like, also when all of it lies in one folder; undefined for none. */
+/** Which kind of image archive the entries resemble, even if everything is in one folder; undefined for none. */
 function archiveLook(entries: readonly TarEntry[]): ArchiveLook | undefined {
   // Most trees have nothing of the kind near their root, and need no closer look.
   const isNear = ({ path }: TarEntry) =>
@@ -167,7 +167,7 @@ function lookBelow(entries: readonly TarEntry[], prefix: string): ArchiveLook | 
   return undefined;
 }
 
-/** The folder that all of it lies in. */
+/** The folder that contains everything. */
 function onlyFolder(entries: readonly TarEntry[]): string | undefined {
   let folder: string | undefined;
   for (const { path } of entries) {

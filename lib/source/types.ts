@@ -1,6 +1,6 @@
 /**
- * What sources take and give: options and limits, an opened image whose layers were not touched yet, and layers that were read
- * and checked.
+ * The inputs and outputs of sources: options and limits, an opened image whose layers have not been read, and layers that
+ * have been read and checked.
  *
  * @module
  */
@@ -20,7 +20,7 @@ import { type IdMaps, ownerMapper } from "../tree/owners.ts";
 import type { TreeLimits } from "../tree/paths.ts";
 import { Warnings } from "../warnings.ts";
 
-/** The prefix of a source, without its colon. `tar`, `rootfs` and `ext4` are single trees, not images. */
+/** A source's prefix, without the colon. `tar`, `rootfs` and `ext4` are single trees, not images. */
 export type SourceKind =
   | "oci"
   | "oci-archive"
@@ -33,18 +33,18 @@ export type SourceKind =
   | "rootfs"
   | "ext4";
 
-/** Adds a file or a directory tree of this machine. */
+/** Adds a local file or directory tree. */
 export interface AddPath {
   /** The discriminant. */
   readonly kind: "path";
-  /** What to add: a file, a directory or a pipe; `-` is standard input. If it is a link, the link is followed. */
+  /** What to add: a file, a directory or a pipe; `-` is standard input. Links are followed. */
   readonly host: string;
   /**
-   * The path in the image, from its root. Where it ends with a slash, a file keeps its name below it. A directory's content
-   * goes into the directory of this name.
+   * The path in the image, from its root. If it ends with a slash, a file keeps its name below it. A directory's content
+   * goes into the directory with this name.
    */
   readonly guest: string;
-  /** Permission bits of everything but symlinks, 0 to 0o7777; default: those of the host. */
+  /** Permission bits of everything but symlinks, 0 to 0o7777; default: the host's. */
   readonly mode?: number | undefined;
   /** Owner; default 0. */
   readonly uid?: number | undefined;
@@ -60,75 +60,75 @@ export interface AddTar {
   readonly path: string;
 }
 
-/** Removes what a pattern matches in the image and in the additions before it. */
+/** Removes everything that a pattern matches in the image and in earlier additions. */
 export interface Exclude {
   /** The discriminant. */
   readonly kind: "exclude";
   /**
-   * A pattern as in a .dockerignore file, matched with the paths of the image. Consecutive patterns are one list: the last
-   * one that matches decides, and `!` keeps.
+   * A pattern in .dockerignore syntax, matched against paths in the image. Consecutive patterns are one list: the last
+   * match decides, and `!` keeps.
    */
   readonly pattern: string;
 }
 
-/** What is put on top of an image, as one more layer. */
+/** Something to add to an image. All additions together form one more layer. */
 export type Addition = AddPath | AddTar | Exclude;
 
-/** What an addition put into the layer. */
+/** What an addition contributed to the layer. */
 export interface AddedReport {
-  /** As it was given: `HOST:GUEST`, or the path of a tar. */
+  /** As given: `HOST:GUEST`, or the path of a tar. */
   readonly what: string;
-  /** Entries of the layer that come from it. */
+  /** The number of the layer's entries that come from it. */
   readonly entries: number;
-  /** Lengths of its files, holes included. */
+  /** The total length of its files, holes included. */
   readonly sizeBytes: number;
 }
 
 /** The layer of additions. */
 export interface AdditionsReport {
-  /** Of the layer, an uncompressed tar: `sha256:...`. The UUID of the image is derived from it, too. */
+  /** Digest of the layer, an uncompressed tar: `sha256:...`. The image's UUID is also derived from it. */
   readonly digest: string;
-  /** Of the layer. */
+  /** Size of the layer. */
   readonly sizeBytes: number;
-  /** All entries of the layer. */
+  /** The total number of entries in the layer. */
   readonly entries: number;
-  /** One for each path and tar that was added, in the order given. */
+  /** One for each added path and tar, in the order given. */
   readonly added: readonly AddedReport[];
-  /** Names that patterns removed. */
+  /** The number of names removed by patterns. */
   readonly excludedNames: number;
 }
 
-/** Layers that several images share, read once. */
+/** Shares layers between several images, reading each once. */
 export interface LayerCache {
   /** Announces that an image will be loaded once more, with these options. */
   announce(image: Pick<OpenedImage, "layers">, options: SourceOptions): void;
-  /** Frees what is kept. */
+  /** Frees all cached layers. */
   close(): void;
 }
 
 /** How registries are reached. */
 export interface RegistryOptions extends CertificateFiles {
-  /** Where directories of certificates lie, each named after its registry; default: those of docker and podman. */
+  /** Directories of certificates, each with subdirectories named after registries; default: those of docker and podman. */
   readonly certificateDirectories?: readonly string[] | undefined;
-  /** Speak http, not https. Without it, http is only tried on loopback, when https fails. */
+  /** Use http instead of https. By default, http is tried only on loopback, if https fails. */
   readonly plainHttp?: boolean | undefined;
-  /** The only file that credentials are looked for in, as docker and podman write them; default: theirs. */
+  /** The only credentials file to use, in the format of docker and podman; default: their files. */
   readonly authFile?: string | undefined;
-  /** Where files of credentials and their helpers are looked for; default: the process's environment. */
+  /** The variables that locate credentials files and helpers; default: the process's environment. */
   readonly environment?: Readonly<Record<string, string | undefined>>;
-  /** A directory that layers are kept in when they have been read, and read from when they are needed again. */
+  /** A directory where layers are cached for later use. */
   readonly blobCache?: string | undefined;
   /** Replaces the clock. */
   readonly timing?: RegistryTiming | undefined;
 }
 
-/** What one image may ask of this program, beside what a tar may. */
+/** Limits on one image, in addition to those on tars. */
 export interface SourceLimits {
-  /** An index or a manifest, as other tools limit it. */
+  /** Size of an index or a manifest; other tools have the same limit. */
   readonly manifestBytes: number;
-  /** An image's config. */
+  /** Size of an image's config. */
   readonly configBytes: number;
-  /** Indexes inside indexes. */
+  /** Depth of nested indexes. */
   readonly indexDepth: number;
   /** Descriptors in all indexes of an image together. */
   readonly indexEntries: number;
@@ -136,21 +136,21 @@ export interface SourceLimits {
   readonly layers: number;
   /** Entries of all layers together. */
   readonly imageEntries: number;
-  /** What all layers inflate to together. */
+  /** The total size that all layers inflate to. */
   readonly unpackedBytes: number;
-  /** How many times bigger than stored a layer may be, above `unpackedRatioFloorBytes`. gzip reaches 1,032. */
+  /** The ratio of a layer's inflated to its stored size, above `unpackedRatioFloorBytes`. gzip reaches 1,032. */
   readonly unpackedRatio: number;
   /** Layers that inflate to no more than this may have any ratio. */
   readonly unpackedRatioFloorBytes: number;
 }
 
-/** How much is read of a document. Without a name, the limit cannot be raised. */
+/** How much of a document is read. Without a name, the limit cannot be raised. */
 export interface DocumentLimit {
   readonly bytes: number;
   readonly name?: "manifestBytes" | "configBytes";
 }
 
-/** The limits used where none are given. */
+/** The default limits. */
 export const DEFAULT_SOURCE_LIMITS: SourceLimits = {
   manifestBytes: 4 << 20,
   configBytes: 4 << 20,
@@ -163,60 +163,60 @@ export const DEFAULT_SOURCE_LIMITS: SourceLimits = {
   unpackedRatioFloorBytes: 2 ** 30,
 };
 
-/** What opening an image and loading its layers need. */
+/** Options for opening an image and loading its layers. */
 export interface SourceOptions extends ThreadOptions, IdMaps {
   /**
-   * `os/arch[/variant]`; without it, linux on this machine's architecture. An image for another platform is an error, one
-   * that states none a warning when a platform was asked for. `any` takes whatever there is. `tar:`, `rootfs:` and `ext4:`
-   * have no platform, and say nothing.
+   * `os/arch[/variant]`; default: linux on this machine's architecture. An image for another platform is an error; one that
+   * states none is a warning if a platform was requested. `any` accepts every platform. `tar:`, `rootfs:` and `ext4:` have
+   * no platform and cause no warning.
    */
   readonly platform?: string | undefined;
-  /** Where inflated layers are kept; default: the system's directory for temporary files. */
+  /** Where inflated layers are stored; default: the system's directory for temporary files. */
   readonly tmpdir?: string | undefined;
-  /** Layers read at the same time; default: the number of processors. */
+  /** The number of layers read at the same time; default: the number of processors. */
   readonly jobs?: number | undefined;
-  /** Ends the work with its reason. */
+  /** Aborting it stops the work with its reason. */
   readonly signal?: AbortSignal | undefined;
   /** Progress reporter; default: none. */
   readonly progress?: Progress | undefined;
-  /** Counts what is changed or left out; default: one of its own, which reports list. */
+  /** Counts what is changed or left out; by default a new collector, which reports list. */
   readonly warnings?: Warnings | undefined;
-  /** False: a diff id that does not match is a warning, for images that were made wrong. Default true. */
+  /** False: a mismatched diff id is a warning, for images that were built wrong. Default true. */
   readonly verifyDiffIds?: boolean | undefined;
   /** False: the journal of an ext4 image that was not unmounted is ignored, not replayed. Default true. */
   readonly replay?: boolean | undefined;
-  /** Called for what cannot be read in an ext4 image and is left out; without it, that is an error. */
+  /** Called for anything in an ext4 image that cannot be read and is left out; without it, that is an error. */
   readonly onUnreadable?: ((path: ByteString, error: InputError) => void) | undefined;
-  /** The path of the external journal of an ext4 image that has one. */
+  /** The path of an ext4 image's external journal, if it has one. */
   readonly externalJournal?: string | undefined;
-  /** Bounds on what a source may ask for; what is not given is `DEFAULT_SOURCE_LIMITS`. */
+  /** Limits on a source; missing ones use `DEFAULT_SOURCE_LIMITS`. */
   readonly limits?: Partial<SourceLimits> | undefined;
   /** Blocks of zeros do not end a tar, for concatenated tars. Default false. */
   readonly ignoreZeros?: boolean | undefined;
-  /** Bounds on what a tar may ask for. */
+  /** Limits on a tar. */
   readonly tarLimits?: Partial<TarLimits> | undefined;
-  /** Bounds on the tree that the layers make together. */
+  /** Limits on the tree that the layers form together. */
   readonly treeLimits?: Partial<TreeLimits> | undefined;
   /**
-   * Layers stored in no more bytes than this are read without a worker. Default: 256 KiB, and one layer of a file at a time
-   * whatever its size.
+   * Layers stored in no more bytes than this are read without a worker. Default: 256 KiB; in addition, one layer in a file
+   * at a time is read that way, whatever its size.
    */
   readonly inlineLayerBytes?: number | undefined;
-  /** The spool of a layer is cut into files of this size; default 64 MiB. */
+  /** A layer's spool is divided into files of this size; default 64 MiB. */
   readonly spoolPartBytes?: number | undefined;
   /** How registries are reached. */
   readonly registry?: RegistryOptions | undefined;
-  /** What the source `-` is read from; default: the process's standard input. */
+  /** The content of the source `-`; default: the process's standard input. */
   readonly stdin?: AsyncIterable<Uint8Array> | undefined;
-  /** Keeps layers that other images have as well. */
+  /** Caches layers shared with other images. */
   readonly layerCache?: LayerCache | undefined;
-  /** What is put on top of the image, in this order. */
+  /** What to add to the image, in this order. */
   readonly additions?: readonly Addition[] | undefined;
-  /** Unix time for what states none, such as files that are added; default 0. */
+  /** Unix time for anything without a time, such as added files; default 0. */
   readonly timestamp?: number | undefined;
 }
 
-/** Options with what reports progress and counts warnings. */
+/** Options with progress reporter and warnings filled in. */
 export interface ResolvedOptions extends SourceOptions {
   /** Progress reporter. */
   readonly progress: Progress;
@@ -224,13 +224,13 @@ export interface ResolvedOptions extends SourceOptions {
   readonly warnings: Warnings;
 }
 
-/** Fills in what reports progress and counts warnings. */
+/** Fills in the progress reporter and warnings. */
 export function resolveOptions<T extends SourceOptions>(options: T): T & ResolvedOptions {
   const { progress = NO_PROGRESS, warnings = new Warnings() } = options;
   return { ...options, progress, warnings };
 }
 
-/** The limits of the options. */
+/** The options' limits, with defaults. */
 export function sourceLimits({ limits }: SourceOptions): SourceLimits {
   return { ...DEFAULT_SOURCE_LIMITS, ...limits };
 }
@@ -242,7 +242,7 @@ export function documentLimit(
   return { bytes: sourceLimits(options)[name], name };
 }
 
-/** Counts what the layers take, and stops at the limits. */
+/** Counts the layers' total size and entries, and throws at the limits. */
 export class ImageBudget {
   readonly #limits: SourceLimits;
   #unpackedBytes = 0;
@@ -252,14 +252,14 @@ export class ImageBudget {
     this.#limits = limits;
   }
 
-  /** @param name the layer that takes it, for the error */
+  /** @param name the layer, for the error */
   takeUnpacked(bytes: number, name: string): void {
     this.#unpackedBytes += bytes;
     const limit = this.#limits.unpackedBytes;
     if (this.#unpackedBytes > limit) throw unpackedFault(name, limit);
   }
 
-  /** @param name the layer that they are in, for the error */
+  /** @param name the layer that contains them, for the error */
   takeEntries(count: number, name: string): void {
     this.#entryCount += count;
     const expected = this.#limits.imageEntries;
@@ -279,15 +279,15 @@ export function unpackedFault(name: string, expected: number): InputError {
 export interface StoredFile {
   /** The discriminant. */
   readonly kind: "file";
-  /** A share in the open file; the caller releases it. */
+  /** A reference to the open file; the caller releases it. */
   open(): SharedDescriptor;
-  /** Where in the file they begin. */
+  /** Where they begin in the file. */
   readonly offsetBytes: number;
-  /** How many there are. */
+  /** The number of bytes. */
   readonly lengthBytes: number;
 }
 
-/** Stored bytes that come in order, once, such as from a registry. */
+/** Stored bytes that arrive once, in order, such as from a registry. */
 export interface StoredStream {
   /** The discriminant. */
   readonly kind: "stream";
@@ -295,113 +295,116 @@ export interface StoredStream {
   open(signal: AbortSignal | undefined): AsyncIterable<Uint8Array>;
 }
 
-/** Stored bytes, not compressed, that another program writes. */
+/** Uncompressed stored bytes that another program writes. */
 export interface StoredOutput {
   /** The discriminant. */
   readonly kind: "output";
-  /** Has all of them written to an empty file; resolves when they are there. The caller may read what is there before. */
+  /**
+   * Has them written to an empty file; resolves when all are there. The caller may read the file's current content
+   * meanwhile.
+   */
   writeTo(descriptor: number, signal: AbortSignal | undefined): Promise<void>;
-  /** A way to the same bytes without a copy of them; undefined where there is none. */
+  /** Access to the same bytes without copying them; undefined if there is none. */
   readonly inPlace?: (() => StoredInPlace) | undefined;
 }
 
-/** Stored bytes that are put together from where they lie, in order first. */
+/** Stored bytes assembled from their sources, first in order. */
 export interface StoredInPlace {
   /**
-   * The bytes of a tar in pieces, lent until the next is taken, and its entries. Throws LeftToTar where only the other program
-   * can make them.
+   * The bytes of a tar in pieces, each valid until the next is requested, and its entries. Throws LeftToTar if only the
+   * external program can produce them.
    */
   pieces(emit: (entry: TarEntry) => void): Iterable<Uint8Array>;
-  /** What passed, to be read again: with counted shares in what is held open, the first of which is the caller's. */
+  /** Reads earlier bytes again. It is reference-counted; the caller owns the first reference. */
   readonly files: {
     share(): StoredInPlace["files"];
     release(): void;
-    /** Takes a share over, and gives it back when it is closed. */
+    /** Takes over a reference and releases it on `close`. */
     reader(name: string, offsetBytes: number, lengthBytes: number): RandomReader;
   };
 }
 
-/** A layer that had to be read to find out what it is. */
+/** A layer that had to be read to recognise it. */
 export interface StoredLoaded {
   /** The discriminant. */
   readonly kind: "loaded";
-  /** Gives the layer to the caller, who closes it. */
+  /** Passes the layer to the caller, who closes it. */
   take(): LoadedLayer;
 }
 
 /** Where a layer's stored bytes come from. */
 export type StoredBytes = StoredFile | StoredStream | StoredOutput | StoredLoaded;
 
-/** A layer as the manifest and the config describe it. */
+/** A layer as described by the manifest and the config. */
 export interface LayerSource {
-  /** What to call it in messages. */
+  /** The layer's name in messages. */
   readonly name: string;
-  /** Of the stored bytes; undefined where nothing states one. */
+  /** Digest of the stored bytes; undefined if not stated. */
   readonly digest: string | undefined;
-  /** Of the uncompressed tar, from the config. */
+  /** Digest of the uncompressed tar, from the config. */
   readonly diffId: string | undefined;
-  /** From the manifest; undefined where there is none. */
+  /** From the manifest; undefined if there is none. */
   readonly mediaType: string | undefined;
-  /** Of the stored bytes; undefined when it is not known before they are read. */
+  /** Size of the stored bytes; undefined if it is not known before reading them. */
   readonly sizeBytes: number | undefined;
-  /** Whether `.wh.` names remove things of the layers below. */
+  /** Whether `.wh.` names remove names in the layers below. */
   readonly whiteouts: boolean;
   /** Where the bytes come from. */
   readonly stored: StoredBytes;
-  /** What they are once they are inflated: a tar, unless it says something else. */
+  /** What the bytes are once inflated; default: a tar. */
   readonly content?: "tar" | "bytes" | undefined;
-  /** Set for the layer of additions alone: what was added by its path. */
+  /** Set only for the layer of additions: its entries added by path. */
   readonly added?: AddedEntries | undefined;
 }
 
-/** An image whose manifest and config were read and checked; its layers were not. */
+/** An image whose manifest and config have been read and checked, but not its layers. */
 export interface OpenedImage {
   /** As the user wrote it. */
   readonly source: string;
-  /** What kind of source it is. */
+  /** The kind of source. */
   readonly kind: SourceKind;
-  /** `sha256:...`; undefined where there is no manifest. */
+  /** `sha256:...`; undefined if there is no manifest. */
   readonly manifestDigest: string | undefined;
-  /** `sha256:...`; undefined where there is no config. */
+  /** `sha256:...`; undefined if there is no config. */
   readonly configDigest: string | undefined;
-  /** The manifest document; undefined where there is none. */
+  /** The manifest document; undefined if there is none. */
   readonly manifest?: unknown;
   /** The config document; undefined for a tar or a directory. */
   readonly config: unknown;
-  /** The config as it is stored; undefined where there is none. */
+  /** The config exactly as stored; undefined if there is none. */
   readonly configBytes?: Uint8Array | undefined;
   /** From the config. */
   readonly platform: Platform | undefined;
   /** Bottom to top. */
   readonly layers: readonly LayerSource[];
-  /** What was put on top; undefined where nothing was. */
+  /** The layer of additions; undefined if there is none. */
   readonly additions?: AdditionsReport | undefined;
-  /** The maps that its owners go through; undefined where there are none. */
+  /** The maps applied to its owners; undefined if there are none. */
   readonly idMaps?: IdMaps | undefined;
-  /** Closes what the image holds open. Loaded layers stay readable. */
+  /** Closes everything the image holds open. Loaded layers stay readable. */
   close(): void;
 }
 
-/** A layer that was read once and found right. */
+/** A layer that has been read and verified. */
 export interface LoadedLayer
   extends Pick<LayerSource, "name" | "mediaType" | "whiteouts" | "added"> {
-  /** Of the stored bytes, computed; of an ext4 image the same as its diff id. */
+  /** Computed digest of the stored bytes; for an ext4 image the same as its diff id. */
   readonly digest: string;
-  /** Of the uncompressed tar, computed; of an ext4 image that of its entries and their data. */
+  /** Computed digest of the uncompressed tar; for an ext4 image, of its entries and their data. */
   readonly diffId: string;
-  /** Of the stored bytes. */
+  /** Size of the stored bytes. */
   readonly sizeBytes: number;
-  /** Of the uncompressed tar. */
+  /** Size of the uncompressed tar. */
   readonly uncompressedBytes: number;
-  /** The UUID of the image that it was exported from; undefined where nothing states one. */
+  /** The UUID of the image it was exported from; undefined if not stated. */
   readonly statedUuid: string | undefined;
-  /** In the tar's order. */
+  /** In tar order. */
   readonly entries: readonly TarEntry[];
   /** The uncompressed tar. */
   readonly store: RandomReader;
 }
 
-/** The options of building trees. */
+/** The options for building trees. */
 export function treeOptions(options: SourceOptions): BuildTreeOptions {
   const { warnings, timestamp = 0, treeLimits } = options;
   return {

@@ -1,5 +1,5 @@
 /**
- * Loading one layer: its file is opened, a spool is made when it needs one, and the reading happens in a worker or here.
+ * Loads one layer: opens its file, creates a spool if it needs one, and reads it in a worker or in this thread.
  *
  * @module
  */
@@ -47,16 +47,16 @@ import type { LayerWorker, WorkerInput } from "./worker.ts";
 /** Starting a worker costs more than reading this much. */
 const DEFAULT_INLINE_LAYER_BYTES = 256 << 10;
 
-/** Spools are cut into parts of this size. What they cannot hold lies in the last one. */
+/** Spools are divided into parts of this size. The last part takes any excess. */
 const DEFAULT_SPOOL_PART_BYTES = 64 << 20;
-/** Layers hardly ever inflate to more than so many times what is stored. */
+/** Layers hardly ever inflate to more than this many times their stored size. */
 const USUAL_RATIO = 4;
-/** How many open files an image may have in spools, or one for each layer. */
+/** The maximum number of open files for an image's spools, unless it has more layers. */
 export const SPOOL_FILES_MAX = 64;
-/** What the workers of an image open together, and some for all that is opened besides. */
+/** The files that an image's workers open in total, with a margin for other files. */
 const WORKER_FILES = SPOOL_FILES_MAX + 16;
 
-/** A layer that was read, and the file or files that its uncompressed tar lies in. */
+/** A layer that has been read, and the storage of its uncompressed tar. */
 export interface ReadLayer {
   readonly facts: LayerFacts;
   readonly entries: readonly TarEntry[];
@@ -64,25 +64,25 @@ export interface ReadLayer {
   readonly offsetBytes: number;
 }
 
-/** What reading a layer may use. */
+/** The resources available for reading a layer. */
 export interface LoadContext {
   readonly options: ResolvedOptions;
   readonly signal: AbortSignal;
   /** A worker for this layer alone, started if there is none. */
   readonly worker: () => LayerWorker;
-  /** Whether a layer of a file may be read here, however long it is, because this thread has nothing else to do. */
+  /** Whether a layer in a file may be read in this thread, however long it is, because the thread is otherwise idle. */
   readonly isIdleHere: boolean;
   readonly budget: ImageBudget;
-  /** The most parts that its spool may have; each is an open file. */
+  /** The maximum number of parts in its spool; each is an open file. */
   readonly spoolPartsMax: number;
   /** Counts stored bytes. */
   readonly progress: ProgressTask;
 }
 
 /**
- * Reads a layer and checks it against what is known of it.
+ * Reads a layer and checks it against what is known about it.
  *
- * @returns with a share of the file, which the caller releases
+ * @returns the layer with a reference to its file, which the caller releases
  */
 export async function loadLayer(source: LayerSource, context: LoadContext): Promise<ReadLayer> {
   const { stored } = source;
@@ -145,7 +145,7 @@ async function loadStream(
   }
 }
 
-/** Reads bytes where they lie; returns undefined, with nothing counted, where only the other program can make them. */
+/** Reads bytes in place; returns undefined, with nothing counted, if only the external program can produce them. */
 async function loadInPlace(
   { name }: LayerSource,
   stored: StoredInPlace,
@@ -163,7 +163,7 @@ async function loadInPlace(
       budget.takeUnpacked(piece.length, name);
       budget.takeEntries(entries.length - countedEntries, name);
       countedEntries = entries.length;
-      // For signals and timers.
+      // Handle signals and timers.
       await setImmediate();
     }
     const digest = digester.digest();
@@ -189,8 +189,8 @@ async function loadInPlace(
 }
 
 /**
- * The file that the other program writes is the uncompressed tar, and stays it. It is read here: while another program
- * works, this thread has nothing better to do, and the entries need not cross to it.
+ * The file that the external program writes is the uncompressed tar and is used as it is. It is read in this thread, which
+ * is idle while the program works, and the entries need not be posted to it.
  */
 async function loadOutput(
   source: LayerSource,
@@ -228,7 +228,7 @@ async function loadOutput(
 }
 
 interface Feed {
-  /** Undefined for what is read here, however long it is. */
+  /** Undefined if it is read in this thread, however long it is. */
   readonly input: WorkerInput | undefined;
   readonly pieces: () => StoredPieces;
   readonly sizeBytes: number;
@@ -296,7 +296,7 @@ function makeSpool(storedBytes: number, { options, spoolPartsMax }: LoadContext)
   return { file: new SharedDescriptor(descriptor), target: singleFile(descriptor, directory) };
 }
 
-/** Undefined where this process may not open so many files. Each part is one here, and another in the worker. */
+/** Undefined if this process may not open that many files. Each part is one file here and another in the worker. */
 function makePartedSpool(directory: string, parts: SpoolParts): Spool | undefined {
   let file: PartedSpool;
   try {
@@ -311,7 +311,7 @@ function makePartedSpool(directory: string, parts: SpoolParts): Spool | undefine
   return undefined;
 }
 
-/** Whether a thread can open what this one has open. */
+/** Whether another thread can open the files that this one has open. */
 function canShare(input: WorkerInput, spool: Spool | undefined): boolean {
   const descriptor = input.kind === "file" ? input.descriptor : spool?.target.descriptors[0];
   return descriptor === undefined || canReopen(descriptor, 1);
@@ -328,7 +328,7 @@ function canReopen(descriptor: number, times: number): boolean {
   return opened.length === times;
 }
 
-/** Passes pieces on, and lets signals and timers in between them. */
+/** Passes pieces on, handling signals and timers in between. */
 async function* unhurried(pieces: StoredPieces): AsyncGenerator<Uint8Array> {
   for await (const piece of pieces) {
     yield piece;
@@ -336,7 +336,7 @@ async function* unhurried(pieces: StoredPieces): AsyncGenerator<Uint8Array> {
   }
 }
 
-/** The error for two places of an image that call one blob by two diff ids. */
+/** The error for an image that refers to one blob with two different diff ids. */
 export function diffIdConflict(source: LayerSource, found: string): InputError {
   return new InputError(source.name, `its diff id is ${found}: wanted ${source.diffId}`, {
     code: "digestMismatch",
@@ -344,14 +344,14 @@ export function diffIdConflict(source: LayerSource, found: string): InputError {
   });
 }
 
-/** How long to wait for more: in that time a program writes about one piece. */
+/** How long to wait for more data: about the time a program takes to write one piece. */
 const WAIT_MILLISECONDS = 4;
 
 /**
- * What a file holds, from its start, in full pieces of PIECE_BYTES and a last one, all through one buffer. Where the file
- * ends before it is complete, it is looked at again a little later.
+ * The content of a file that is being written, from its start, in full pieces of PIECE_BYTES and a last one, all through
+ * one buffer. If the file ends before it is complete, it is checked again a little later.
  *
- * @param readAt fills `target` as far as the file goes now, and returns how far that is
+ * @param readAt fills `target` as far as the file currently goes, and returns that length
  * @param isComplete whether nothing more will be written; may throw to give up
  */
 export async function* growingPieces(
@@ -362,7 +362,7 @@ export async function* growingPieces(
   let position = 0;
   let filledBytes = 0;
   for (;;) {
-    // Asked before reading: what is written between the two would be missed otherwise.
+    // Ask before reading: otherwise, bytes written in between would be missed.
     const isLast = isComplete();
     const count = readAt(buffer.subarray(filledBytes), position);
     position += count;

@@ -1,6 +1,6 @@
 /**
- * Loading all layers of an image: several at a time, each blob once, and the outcome never depends on which was faster.
- * Layers that several images share stay in their spools until no image wants them any more.
+ * Loads all layers of an image: several at a time, each blob once; the result never depends on which was faster. Layers
+ * that several images share stay in their spools until no image needs them.
  *
  * @module
  */
@@ -34,9 +34,10 @@ import { LayerWorker } from "./worker.ts";
  * Reads every layer of an image once, checks size, digest and diff id, and indexes it.
  *
  * @returns the layers bottom to top; close them with {@link closeLayers}, or `using`
- * @throws {InputError} when a layer is damaged or not what the manifest and config say; of several, the lowest's error
- * @throws {IoError} when reading or spooling fails, for example on a full disk
- * @throws {InterruptedError} when the signal is aborted
+ * @throws {InputError} if a layer is damaged or does not match the manifest and config; if several are, the lowest layer's
+ * error
+ * @throws {IoError} if reading or spooling fails, for example on a full disk
+ * @throws {InterruptedError} if the signal is aborted
  */
 export async function loadLayers(
   image: OpenedImage,
@@ -68,7 +69,7 @@ export function closeLayers(layers: readonly LoadedLayer[]): void {
   for (const layer of layers) layer.store.close();
 }
 
-/** A blob to load, the place of its first use, and how that went. */
+/** A blob to load, where it is first used, and the result. */
 interface Task {
   readonly index: number;
   readonly source: LayerSource;
@@ -81,10 +82,10 @@ type Lane = Pick<LoadContext, "worker" | "isIdleHere">;
 class Loading {
   readonly #sources: readonly LayerSource[];
   readonly #options: ResolvedOptions;
-  /** Whether the one layer is a tree of its own, not one of an image's. */
+  /** Whether the only layer is a tree in its own right rather than part of an image. */
   readonly #isTree: boolean;
   readonly #tasks: readonly Task[];
-  /** The task that each layer is loaded by; none for layers that were loaded before. */
+  /** The task that loads each layer; undefined for layers loaded earlier. */
   readonly #taskOfLayer: readonly (Task | undefined)[];
   readonly #budget: ImageBudget;
   readonly #running = new Set<Task>();
@@ -128,7 +129,7 @@ class Loading {
   }
 
   /**
-   * One layer after another, with one worker at most.
+   * Loads one layer after another, with at most one worker.
    *
    * @param isIdleHere whether this lane may work in this thread, which otherwise only waits for the others
    */
@@ -165,7 +166,7 @@ class Loading {
         : await this.#loadShared(task, cache, () => this.#read(task, lane, 1));
     } catch (error) {
       this.#fail(task.index, error);
-      // A stream that waits for more shall wait no longer.
+      // Stops a stream that is waiting for more.
       abort.abort(error);
     } finally {
       this.#running.delete(task);
@@ -181,7 +182,7 @@ class Loading {
     return await readWithBar(source, this.#options, { signal, budget, spoolPartsMax, ...lane });
   }
 
-  /** What is kept is not given back in parts, so its spool is one file. */
+  /** A cached layer is not released in parts, so its spool is one file. */
   async #loadShared(
     { source, abort }: Task,
     cache: SharedLayers,
@@ -200,7 +201,10 @@ class Loading {
     }
   }
 
-  /** Keeps the failure of the lowest layer. Those above it are stopped; those below may yet fail, and then count. */
+  /**
+   * Records the failure of the lowest layer. Layers above it are stopped; those below may still fail, which then takes
+   * precedence.
+   */
   #fail(index: number, reason: unknown): void {
     if (this.#failure && this.#failure.index <= index) return;
     this.#failure = { index, reason };
@@ -239,7 +243,7 @@ class Loading {
   }
 }
 
-/** The cache that a layer goes through; undefined for none. */
+/** The cache for a layer; undefined if it is not cached. */
 function sharedLayersOf(source: LayerSource, options: SourceOptions): SharedLayers | undefined {
   const { layerCache } = options;
   return layerCache instanceof SharedLayers && layerCache.takes(source, options)
@@ -255,7 +259,7 @@ function loadedBefore(source: LayerSource): LoadedLayer {
 /**
  * Reads one layer, in a worker unless it is small.
  *
- * @returns with a share of the one file that its uncompressed tar lies in, which the caller releases
+ * @returns the layer with a reference to the single file of its uncompressed tar, which the caller releases
  */
 export async function loadAlone(
   source: LayerSource,
@@ -300,7 +304,7 @@ async function readWithBar(
   }
 }
 
-/** A loaded layer with a share of its own in the file. */
+/** A loaded layer with its own reference to the file. */
 export function loadedLayer(source: LayerSource, read: ReadLayer): LoadedLayer {
   const { facts, entries, file, offsetBytes } = read;
   return {
@@ -318,23 +322,23 @@ export function loadedLayer(source: LayerSource, read: ReadLayer): LoadedLayer {
   };
 }
 
-/** Counts the warnings that came up while a layer was read. Under `strict` the first is thrown. */
+/** Counts the warnings from reading a layer. With `strict`, the first is thrown. */
 export function reportWarnings(read: ReadLayer, warnings: Warnings): void {
   for (const { kind, what, why, count } of read.facts.warnings) {
     warnings.add(kind, what, why, count);
   }
 }
 
-/** Uncompressed bytes that are kept. */
+/** The maximum total of cached uncompressed bytes. */
 const KEPT_BYTES_MAX = 8 * 2 ** 30;
-/** Each is an open file. */
+/** The maximum number of cached layers; each is an open file. */
 const KEPT_LAYERS_MAX = 256;
 
 /**
- * A cache for the layers of images that are read one after another, or at the same time: pass it to all of them.
+ * Creates a cache for the layers of images that are read in turn or concurrently: pass it to each of them.
  *
- * Of images that were announced, a layer is kept while another one of them has it. Without that, the layers used last are
- * kept. Either way at most 8 GiB of them, uncompressed, in the directory for temporary files.
+ * If images were announced, a layer is kept as long as another of them needs it. Otherwise the most recently used layers
+ * are kept. In both cases the cache holds at most 8 GiB, uncompressed, in the directory for temporary files.
  *
  * @example
  * ```ts
@@ -348,12 +352,12 @@ export function createLayerCache(): LayerCache {
   return new SharedLayers();
 }
 
-/** What a cache does for who loads layers. */
+/** The part of a cache used for loading layers. */
 class SharedLayers implements LayerCache {
-  /** In the order of their last use. */
+  /** In order of last use. */
   readonly #kept = new Map<string, ReadLayer>();
   readonly #beingRead = new Map<string, Promise<void>>();
-  /** How often each layer will yet be wanted; undefined where nobody said. */
+  /** How many more times each layer is needed; undefined if no images were announced. */
   #wanted: Map<string, number> | undefined;
   #keptBytes = 0;
   #isClosed = false;
@@ -370,16 +374,16 @@ class SharedLayers implements LayerCache {
     for (const key of [...this.#kept.keys()]) this.#drop(key);
   }
 
-  /** Whether the cache has a use for a layer: one that no digest names is never the same as another. */
+  /** Whether the cache can store a layer: one without a digest never equals another. */
   takes(source: LayerSource, options: SourceOptions): boolean {
     return layerKey(source, options) !== undefined;
   }
 
   /**
-   * A layer that is there, or is being read for another image, or else is read now.
+   * Returns a cached layer, waits for one that another image is reading, or reads it now.
    *
-   * @param read gives a share of the file, which goes to the cache
-   * @returns with a share of the file, which the caller releases; and whether it was read before
+   * @param read returns the layer with a reference to its file, which passes to the cache
+   * @returns the layer with a reference to its file, which the caller releases; and whether it had been read before
    */
   async load(
     source: LayerSource,
@@ -387,7 +391,7 @@ class SharedLayers implements LayerCache {
     read: () => Promise<ReadLayer>,
   ): Promise<{ readonly layer: ReadLayer; readonly isKept: boolean }> {
     const key = layerKey(source, options)!;
-    // Whoever reads it now may fail; then it is read here.
+    // The read in progress may fail; if so, it is read here.
     while (!this.#kept.has(key) && this.#beingRead.has(key)) await this.#beingRead.get(key);
     const left = this.#wanted === undefined ? undefined : (this.#wanted.get(key) ?? 1) - 1;
     if (left !== undefined) this.#wanted!.set(key, left);
@@ -433,7 +437,7 @@ function shared(layer: ReadLayer): ReadLayer {
   return { ...layer, file: layer.file.share() };
 }
 
-/** Equal for layers that are read to the same; undefined for one that nothing names. */
+/** A key that is equal for layers with the same content; undefined for a layer without a digest. */
 function layerKey(source: LayerSource, options: SourceOptions): string | undefined {
   const { digest, sizeBytes, diffId, mediaType, content, stored } = source;
   if (digest === undefined || stored.kind === "loaded" || stored.kind === "output") {

@@ -1,6 +1,6 @@
 /**
- * Reading one layer: its stored bytes are hashed, inflated, hashed again, indexed and kept, all in one pass. The same
- * code runs in a worker and, for small layers, where it is called.
+ * Reads one layer: its stored bytes are hashed, inflated, hashed again, indexed and spooled, all in one pass. The same code
+ * runs in a worker and, for small layers, in the calling thread.
  *
  * @module
  */
@@ -30,15 +30,15 @@ import { type SourceLimits, unpackedFault } from "../types.ts";
 
 /** Stored bytes are read, and written to a spool, in pieces of this size. */
 export const PIECE_BYTES = 1 << 20;
-/** Entries are handed on in batches, which cross to another thread much faster. */
+/** Entries are passed on in batches, which are much faster to post to another thread. */
 const BATCH_ENTRIES = 512;
 
-/** What is to be read, as plain data. */
+/** What to read, as plain data. */
 export interface LayerJob {
-  /** What the layer is called in messages. */
+  /** The layer's name in messages. */
   readonly name: string;
   readonly mediaType: string | undefined;
-  /** Of the stored bytes; undefined where nothing states it. */
+  /** Size of the stored bytes; undefined if not stated. */
   readonly sizeBytes: number | undefined;
   readonly wantedDigest: string | undefined;
   readonly wantedDiffId: string | undefined;
@@ -50,7 +50,7 @@ export interface LayerJob {
   readonly content: "tar" | "bytes";
 }
 
-/** A warning that came up in a layer, with the number of its kind. */
+/** A warning about a layer, with its count. */
 export interface LayerWarning {
   readonly kind: string;
   readonly what: string;
@@ -58,36 +58,39 @@ export interface LayerWarning {
   readonly count: number;
 }
 
-/** What is known of a layer once it was read. */
+/** What is known about a layer after reading it. */
 export interface LayerFacts {
   readonly digest: string;
   readonly diffId: string;
   readonly storedBytes: number;
   readonly uncompressedBytes: number;
   readonly compression: Compression;
-  /** Of the image that the tar was exported from. */
+  /** The UUID of the image that the tar was exported from. */
   readonly statedUuid: string | undefined;
   readonly warnings: readonly LayerWarning[];
 }
 
-/** What is called while a layer is read. */
+/** Callbacks while a layer is read. */
 export interface LayerListener {
   entries(batch: readonly TarEntry[]): void;
-  /** After each piece: how many stored and uncompressed bytes it was. */
+  /** Called after each piece with the numbers of stored and uncompressed bytes in it. */
   progress(storedBytes: number, uncompressedBytes: number): void;
-  /** Whether to give up; asked often. */
+  /** Whether to stop; called often. */
   stopped(): boolean;
 }
 
-/** Stored bytes in order. A piece is done with when the next is asked for. The first has at least SNIFF_BYTES, if any. */
+/**
+ * Stored bytes in order. A piece may be reused once the next is requested. The first has at least SNIFF_BYTES unless the
+ * data is shorter.
+ */
 export type StoredPieces = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 
 /**
  * Reads a layer.
  *
- * @param spool takes the uncompressed tar; undefined where the stored bytes are it, and stay readable
- * @throws {InputError} when the layer is damaged or not the one that was announced
- * @throws {IoError} when reading or spooling fails
+ * @param spool takes the uncompressed tar; undefined if the stored bytes are that tar and remain readable
+ * @throws {InputError} if the layer is damaged or not the expected one
+ * @throws {IoError} if reading or spooling fails
  */
 export async function readLayer(
   job: LayerJob,
@@ -117,12 +120,12 @@ class LayerReader {
   #inflater: Inflater | undefined;
   #storedBytes = 0;
   #uncompressedBytes = 0;
-  /** How many of them the listener knows of. */
+  /** How many of them have been reported to the listener. */
   #reportedBytes = 0;
-  /** The first bytes of the tar, to say what it is if it is none. */
+  /** The first bytes, to identify content that is not a tar. */
   readonly #head = new Uint8Array(HEAD_BYTES);
   #headLength = 0;
-  /** What is wrong with the content. The digest tells whether the file is damaged or was made so. */
+  /** The first error in the content. The digest shows whether the file was damaged later or created that way. */
   #contentFault: InputError | undefined;
 
   constructor(job: LayerJob, spool: SpoolWriter | undefined, listener: LayerListener) {
@@ -149,7 +152,7 @@ class LayerReader {
       throw new InputError(name, `is longer than the ${sizeBytes} bytes that were announced`);
     }
     const inspected = this.#inspect(() => this.#pushContent(piece));
-    // Meanwhile the decoder may be at work in another thread.
+    // Meanwhile the decoder may be working in another thread.
     this.#storedDigester.update(piece);
     await inspected;
     this.#reportProgress(piece.length);
@@ -190,13 +193,13 @@ class LayerReader {
     this.#reportedBytes = this.#uncompressedBytes;
   }
 
-  /** Runs a step that looks at the content. After a fault in it, the rest of the stored bytes is only hashed. */
+  /** Runs a step that examines the content. After a content error, the remaining stored bytes are only hashed. */
   async #inspect(step: () => Promise<void>): Promise<void> {
     if (this.#contentFault) return;
     try {
       await step();
     } catch (error) {
-      // A limit stops the reading at once: it is there to save the time as well.
+      // A limit stops reading at once, because it also limits the time spent.
       if (!(error instanceof InputError) || "limit" in error.data) throw error;
       if (this.#job.wantedDigest === undefined) throw error;
       this.#contentFault = error;
@@ -213,7 +216,7 @@ class LayerReader {
     await this.#inflater?.end();
     if (this.#job.content === "bytes") return;
     if (this.#uncompressedBytes > 0) return this.#index(() => this.#indexer.end());
-    // An empty layer is not a tar, but images have such layers: the diff id shows it.
+    // An empty layer is not a tar, but some images have them; the diff id confirms it.
     if (this.#job.wantedDiffId === undefined) {
       throw new InputError(this.#job.name, "is empty: wanted a tar", { code: "wrongKind" });
     }
@@ -237,13 +240,13 @@ class LayerReader {
     }
   }
 
-  /** What is stored as it is has one digest, and hashing is most of the work of reading it. */
+  /** Uncompressed layers need only one digest, and hashing is most of the work of reading them. */
   get #isOneDigest(): boolean {
     return this.#compression === "none" &&
       this.#storedDigester.algorithm === this.#diffDigester.algorithm;
   }
 
-  /** Takes the next bytes of the uncompressed tar. */
+  /** Processes the next bytes of the uncompressed tar. */
   #take(bytes: Uint8Array): void {
     this.#checkStopped();
     this.#uncompressedBytes += bytes.length;
@@ -258,7 +261,7 @@ class LayerReader {
     this.#spool?.append(bytes);
   }
 
-  /** Takes a step of the indexer. What is not a tar from the start is named. */
+  /** Runs a step of the indexer. If the content was never a tar, the error says what it is. */
   #index(step: () => void): void {
     try {
       step();
@@ -316,7 +319,7 @@ class LayerReader {
   }
 }
 
-/** What a digest is computed with when it shall be compared; otherwise the usual one. */
+/** The algorithm of a digest to verify; otherwise the usual one. */
 function algorithmOf(digest: string | undefined, what: string): DigestAlgorithm {
   return digest === undefined ? "sha256" : parseDigest(digest, what).algorithm;
 }
@@ -339,9 +342,9 @@ export function* filePieces(
 }
 
 /**
- * Puts a stream's pieces together to big ones, each in a buffer of its own and all but the last one full.
+ * Combines a stream's pieces into large ones, each in its own buffer and all but the last full.
  *
- * @param newBuffer where the next buffer comes from, of PIECE_BYTES
+ * @param newBuffer supplies the next buffer of PIECE_BYTES
  */
 export async function* bigPieces(
   stream: AsyncIterable<Uint8Array>,

@@ -1,5 +1,5 @@
 /**
- * The thread that reads layers: both its ends.
+ * The thread that reads layers: both ends of it.
  *
  * @module
  */
@@ -27,12 +27,12 @@ import {
   type StoredPieces,
 } from "./read_layer.ts";
 
-/** A stream is read ahead of the worker by this many pieces. */
+/** The number of pieces of a stream read ahead of the worker. */
 const MAX_WAITING_PIECES = 4;
-/** How long a worker may take to let go of its job before its thread is cut off. */
+/** How long a worker may take to stop its job before its thread is terminated. */
 const GRACE_MILLISECONDS = 5000;
 
-/** The stored bytes as the worker gets at them: a part of a file that this process has open, or a stream sent to it. */
+/** A worker's input: a part of a file that this process has open, or a stream posted to it. */
 export type WorkerInput =
   | {
     readonly kind: "file";
@@ -43,7 +43,7 @@ export type WorkerInput =
   | { readonly kind: "stream"; readonly stream: AsyncIterable<Uint8Array> };
 
 interface LayerSetup {
-  /** Not 0: let go. */
+  /** Nonzero tells the worker to stop. */
   readonly stopFlag: Int32Array;
 }
 
@@ -56,7 +56,7 @@ interface JobMessage {
 
 type ToWorker =
   | JobMessage
-  // A buffer and not a view: Deno looks at every element of a view that is posted.
+  // A buffer rather than a view: Deno examines every element of a posted view.
   | { readonly type: "piece"; readonly buffer: ArrayBuffer; readonly lengthBytes: number }
   | { readonly type: "endOfPieces" };
 
@@ -67,7 +67,7 @@ type FromWorker =
   | { readonly type: "done"; readonly facts: LayerFacts }
   | { readonly type: "failed"; readonly error: PlainError };
 
-/** Whoever waits for the job that runs. */
+/** The caller waiting for the current job. */
 interface PendingJob {
   readonly listener: LayerListener;
   readonly resolve: (facts: LayerFacts) => void;
@@ -75,18 +75,18 @@ interface PendingJob {
 }
 
 /**
- * The calling thread's end: a worker that reads one layer after another. A job ends here only once the worker is done
- * with it, also when it fails: until then the worker may open the descriptors that it was given.
+ * The calling thread's end: a worker that reads one layer after another. A job ends here only once the worker has finished
+ * with it, even on failure: until then the worker may open the descriptors it was given.
  */
 export class LayerWorker {
   readonly #thread: Thread<ToWorker, FromWorker>;
   readonly #stopFlag = new Int32Array(new SharedArrayBuffer(4));
   #pending: PendingJob | undefined;
   #waitingPieces = 0;
-  /** Buffers that came back, to be filled again. */
+  /** Returned buffers, to be filled again. */
   readonly #spareBuffers: ArrayBuffer[] = [];
   #pieceTaken: (() => void) | undefined;
-  /** Why this worker is of no more use. */
+  /** Why this worker is no longer usable. */
   #dead: { readonly reason: unknown } | undefined;
   #idle: (() => void) | undefined;
   #stopped: Promise<void> | undefined;
@@ -104,9 +104,9 @@ export class LayerWorker {
   }
 
   /**
-   * Reads a layer, as {@link readLayer} does. One at a time.
+   * Reads a layer as {@link readLayer} does. Only one at a time.
    *
-   * @throws what readLayer throws, and an error when the thread dies
+   * @throws the errors of readLayer, and an error if the thread dies
    */
   run(
     job: LayerJob,
@@ -128,7 +128,7 @@ export class LayerWorker {
     return result;
   }
 
-  /** Ends the thread. What it was reading fails with `reason`. */
+  /** Stops the thread. The current job fails with `reason`. */
   stop(reason: unknown): Promise<void> {
     this.#stopped ??= this.#end(reason);
     return this.#stopped;
@@ -136,7 +136,7 @@ export class LayerWorker {
 
   async #end(reason: unknown): Promise<void> {
     this.#abandon(reason);
-    // The worker itself closes what it has open: not every runtime does that for a thread that is cut off.
+    // The worker itself closes its files: not every runtime does so for a terminated thread.
     if (this.#pending) {
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, GRACE_MILLISECONDS);
@@ -150,12 +150,12 @@ export class LayerWorker {
     this.#die(reason);
   }
 
-  /** Has the worker let go of its job, and not take another. */
+  /** Makes the worker give up its job and accept no other. */
   #abandon(reason: unknown): void {
     this.#dead ??= { reason };
     Atomics.store(this.#stopFlag, 0, 1);
     this.#pieceTaken?.();
-    // It may be waiting for a piece, and look at no flag.
+    // It may be waiting for a piece, in which case it does not check the flag.
     if (this.#pending) this.#post({ type: "endOfPieces" });
   }
 
@@ -168,7 +168,7 @@ export class LayerWorker {
       while (this.#waitingPieces >= MAX_WAITING_PIECES && !isOver()) {
         await new Promise<void>((resolve) => this.#pieceTaken = resolve);
       }
-      // The layer may have failed meanwhile: leaving the loop lets go of the stream.
+      // The layer may have failed meanwhile: leaving the loop closes the stream.
       if (isOver()) return;
       this.#waitingPieces++;
       const whole = buffer as ArrayBuffer;
@@ -225,7 +225,7 @@ export class LayerWorker {
   }
 }
 
-/** The thread's end: reads what it is sent. */
+/** The thread's end: reads the layers it is sent. */
 export function serveLayers(port: MessagePort, { stopFlag }: LayerSetup): void {
   const stopped = () => Atomics.load(stopFlag, 0) !== 0;
   let queue: PieceQueue | undefined;
@@ -256,7 +256,7 @@ async function runJob(
 ): Promise<LayerFacts> {
   const opened: number[] = [];
   const open = (descriptor: number, flags: "r" | "r+") => {
-    // Once a job is given up, its descriptors may be those of other files.
+    // After a job is given up, its descriptors may belong to other files.
     if (stopped()) throw new InterruptedError("interrupted", "the layer is given up");
     const own = reopenDescriptor(descriptor, flags);
     if (own === undefined) throw new IoError("layer worker", "cannot open the file it was given");
@@ -288,14 +288,14 @@ async function runJob(
   }
 }
 
-/** Pieces that were sent and not read yet, in order. */
+/** Pieces received but not yet read, in order. */
 export class PieceQueue implements AsyncIterable<Uint8Array> {
   readonly #pieces: Uint8Array[] = [];
   readonly #taken: (piece: Uint8Array) => void;
   #ended = false;
   #wake: (() => void) | undefined;
 
-  /** @param taken called when the reader is done with a piece */
+  /** @param taken called when the reader has finished with a piece */
   constructor(taken: (piece: Uint8Array) => void) {
     this.#taken = taken;
   }
@@ -305,7 +305,7 @@ export class PieceQueue implements AsyncIterable<Uint8Array> {
     this.#wake?.();
   }
 
-  /** Says that no more pieces will come. */
+  /** Signals that no more pieces will come. */
   end(): void {
     this.#ended = true;
     this.#wake?.();

@@ -1,6 +1,6 @@
 /**
- * Authentication: by name and password, and by tokens of a token server. Distribution project, "Token Authentication
- * Specification" and "OAuth2 Token Authentication". No clock is read: a token is used until the registry refuses it.
+ * Authentication by name and password, and by tokens from a token server. Distribution project, "Token Authentication
+ * Specification" and "OAuth2 Token Authentication". No clock is read: a token is used until the registry rejects it.
  *
  * @module
  */
@@ -25,7 +25,7 @@ import {
 
 const TOKEN_ANSWER_BYTES = 1 << 20;
 const MAX_SCOPE_CHARACTERS = 1024;
-/** This program's name, for token servers. */
+/** This program's name for token servers. */
 const CLIENT_ID = "blessfs";
 const TOKEN_ANSWER = fields({ token: SECRET_TEXT, access_token: SECRET_TEXT });
 
@@ -35,7 +35,7 @@ export interface AuthorizerOptions {
   readonly address: URL;
   /** What a token must allow. */
   readonly scope: string;
-  /** Looks for credentials; called once at most, and only when the registry asks for some. */
+  /** Looks for credentials; called at most once, and only if the registry asks for them. */
   readonly findCredentials: () => Promise<Credentials | undefined>;
   readonly session: Session;
 }
@@ -53,7 +53,7 @@ export class Authorizer {
     this.#scope = options.scope;
   }
 
-  /** The Authorization header for the next request; undefined while the registry never asked for one. */
+  /** The Authorization header for the next request; undefined if the registry has not asked for one. */
   async authorization(signal: AbortSignal | undefined): Promise<string | undefined> {
     const challenge = this.#challenge;
     if (!challenge) return undefined;
@@ -67,7 +67,7 @@ export class Authorizer {
     throw new IoError(displayText(registry), why, details);
   }
 
-  /** Learns from a refusal. @param used the Authorization that was refused @returns whether another attempt makes sense */
+  /** Handles a rejected request. @param used the rejected Authorization @returns whether to try again */
   refused(header: string | undefined, used: string | undefined): boolean {
     const offered = header === undefined ? [] : parseChallenges(header);
     const challenge = offered.find(({ scheme }) => scheme === "bearer") ??
@@ -75,15 +75,15 @@ export class Authorizer {
     if (!challenge) return false;
     this.#challenge = challenge;
     if (challenge.scheme === "basic") return !used?.startsWith("Basic ");
-    // The scope of a first challenge may be an example, such as ghcr.io's; that of a refused token counts.
+    // The scope of a first challenge may be an example, as with ghcr.io; that for a rejected token counts.
     const scope = used === undefined ? undefined : challenge.parameters.get("scope");
     if (scope && scope.length <= MAX_SCOPE_CHARACTERS) this.#scope = scope;
-    // Another request may have got a new one in the meantime.
+    // Another request may have obtained a new one meanwhile.
     if (used === `Bearer ${this.#tokens.get(this.#scope)}`) this.#tokens.delete(this.#scope);
     return true;
   }
 
-  /** Continues without an authorization, as before any refusal. */
+  /** Continues without authorization, as before any rejection. */
   forget(): void {
     this.#challenge = undefined;
   }
@@ -110,7 +110,7 @@ export class Authorizer {
       try {
         return await (this.#pendingTokens.get(scope) ?? this.#begin(scope, signal));
       } catch (error) {
-        // Whoever began it was interrupted; that must not stop the others.
+        // The request that started it was interrupted; that must not stop the others.
         if (!(error instanceof InterruptedError) || signal?.aborted) throw error;
       }
     }
@@ -171,7 +171,7 @@ export class Authorizer {
     return { ...request, authorization: this.#basic(credentials) };
   }
 
-  /** The token server's address. Over plain http only if the registry itself is reached so (CVE-2019-10214). */
+  /** The token server's address. Plain http is allowed only if the registry itself uses it (CVE-2019-10214). */
   #realm(): URL {
     const { registry, address } = this.#options;
     const realm = this.#challenge?.parameters.get("realm") ?? "";
@@ -191,15 +191,15 @@ export class Authorizer {
   }
 }
 
-/** One way to authenticate that a server offers. */
+/** One authentication method that a server offers. */
 export interface Challenge {
   /** In lower case. */
   readonly scheme: string;
-  /** Their names are in lower case. */
+  /** With names in lower case. */
   readonly parameters: ReadonlyMap<string, string>;
 }
 
-/** Longer headers are cut. */
+/** Longer headers are truncated. */
 const MAX_HEADER_CHARACTERS = 8192;
 const TOKEN = "[!#$%&'*+.^_`|~0-9A-Za-z-]+";
 const PARAMETER = new RegExp(
@@ -207,10 +207,10 @@ const PARAMETER = new RegExp(
   "y",
 );
 const SCHEME = new RegExp(`[\\s,]*(${TOKEN})`, "y");
-/** A challenge may carry one opaque value in place of parameters. */
+/** A challenge may have one opaque value instead of parameters. */
 const TOKEN68 = /[ \t]+[A-Za-z0-9._~+\/-]+=*[ \t]*(?=,|$)/y;
 
-/** The challenges of a header; several headers come joined with commas. What cannot be parsed ends the list. */
+/** The challenges in a header; several headers are joined with commas. Anything that cannot be parsed ends the list. */
 export function parseChallenges(header: string): Challenge[] {
   const text = header.slice(0, MAX_HEADER_CHARACTERS);
   const challenges: Challenge[] = [];

@@ -1,5 +1,5 @@
 /**
- * The connection to one repository of one registry. Distribution specification, "Pulling manifests" and "Pulling blobs".
+ * The connection to one repository in a registry. Distribution specification, "Pulling manifests" and "Pulling blobs".
  *
  * @module
  */
@@ -31,9 +31,9 @@ import {
 } from "./http.ts";
 import { Retries, sendWithRetries, type Session, unreachable } from "./retry.ts";
 
-/** A host that was never reached is most likely a wrong one. */
+/** A host that has never been reached is most likely wrong. */
 const FIRST_CONTACT_ATTEMPTS = 3;
-/** How long to wait for https where http is tried next. */
+/** How long to wait for https if http is tried next. */
 const GUESS_MILLISECONDS = 5000;
 
 type ConnectOptions = Pick<ResolvedOptions, "registry" | "progress" | "signal">;
@@ -69,13 +69,13 @@ export async function connectRegistry(
       if (error.message.startsWith(UNTRUSTED_CERTIFICATE)) certificateFault = error;
     }
   }
-  // It speaks https, so http is not an option.
+  // The server speaks https, so http is not an option.
   if (certificateFault) throw unreachable(what, reference.registry, certificateFault);
   const retries = new Retries(shared, FIRST_CONTACT_ATTEMPTS);
   return await client(last, await sendWithRetries(ping(last), shared, retries));
 }
 
-/** The addresses to try. Plain http only if it is asked for, and then alone, or on loopback, after https. */
+/** The addresses to try. Plain http is used only on request, and then alone, or on loopback, after https. */
 export function registryAddresses(registry: string, plainHttp: boolean): URL[] {
   const [docker, , dockerHost] = DOCKER_HUB_HOSTS;
   const host = registry === docker ? dockerHost : registry;
@@ -100,7 +100,7 @@ function certificateDirectories(
 }
 
 /**
- * All certificates for a registry: authorities of every directory; the client certificate of the named files, or else of the
+ * All certificates for a registry: the authorities in every directory; the client certificate in the given files, or in the
  * first directory that has one.
  */
 function registryCertificates(
@@ -139,7 +139,7 @@ function readDirectory(directory: string): Certificates | undefined {
   return { authorities, client };
 }
 
-/** Undefined where there is no such directory, or none that this user may look into. */
+/** Undefined if the directory does not exist or this user cannot read it. */
 function namesIn(directory: string): string[] | undefined {
   try {
     return readdirSync(directory).sort();
@@ -150,7 +150,7 @@ function namesIn(directory: string): string[] | undefined {
   }
 }
 
-/** Where a registry was reached, and its answer to the first request. */
+/** Where a registry was reached, and its response to the first request. */
 interface FirstContact {
   readonly address: URL;
   readonly answer: Answer;
@@ -158,12 +158,12 @@ interface FirstContact {
 
 export class RegistryClient {
   readonly reference: ImageReference;
-  /** The reference in full; safe to print. */
+  /** The full reference; safe to print. */
   readonly name: string;
   readonly session: Session;
   readonly #contact: FirstContact;
   readonly #authorizer: Authorizer;
-  /** For other registries that this one redirects to, by their origins. */
+  /** For other registries that this one redirects to, by origin. */
   readonly #others = new Map<string, Authorizer>();
 
   constructor(
@@ -193,8 +193,8 @@ export class RegistryClient {
   }
 
   /**
-   * Asks for a path: without a login, as long as that works. Some registries want one for `/v2/` and none for a public
-   * repository. The answer may have any status that is not worth a retry.
+   * Requests a path, without a login as long as that works. Some registries require one for `/v2/` but not for a public
+   * repository. The response may have any status that is not worth retrying.
    */
   async get(
     path: string,
@@ -209,7 +209,7 @@ export class RegistryClient {
       const otherAuthorizations = await this.#otherAuthorizations(signal);
       const authorized = { ...request, url, authorization, otherAuthorizations };
       const answer = await sendWithRetries(authorized, this.session, retries);
-      // Tokens expire, also in the middle of an image; but a new one must do.
+      // Tokens expire, even in the middle of an image; but a new one must work.
       const { origin } = answer.url;
       const isSecond = asked.has(origin);
       asked.add(origin);
@@ -233,14 +233,14 @@ export class RegistryClient {
         const authorization = await authorizer.authorization(signal);
         if (authorization !== undefined) authorizations.set(origin, authorization);
       } catch (error) {
-        // Without one, that registry refuses, with a message of its own.
+        // Without credentials, that registry rejects the request with its own message.
         if (!(error instanceof IoError || error instanceof InputError)) throw error;
       }
     }
     return authorizations;
   }
 
-  /** Learns from a refusal. @returns whether another attempt makes sense */
+  /** Handles a rejected request. @returns whether to try again */
   async #learn(
     answer: Answer,
     used: string | undefined,
@@ -252,7 +252,7 @@ export class RegistryClient {
     if (url.origin !== this.#contact.address.origin) {
       if (status !== 401 || header === undefined) return false;
       if (!parseChallenges(header).some(({ scheme }) => scheme === "bearer")) return false;
-      // No credentials are for it, but a token that everybody gets may be.
+      // There are no credentials for it, but an anonymous token may do.
       const known = this.#others.get(url.origin) ??
         this.#newAuthorizer(url.host, url, () => Promise.resolve(undefined));
       this.#others.set(url.origin, known);
@@ -260,7 +260,7 @@ export class RegistryClient {
     }
     const firstChallenge = this.#firstChallenge;
     if (status === 401) return this.#authorizer.refused(header ?? firstChallenge, used);
-    // Some hide what is not public from clients that are not logged in.
+    // Some registries hide private repositories from clients that are not logged in.
     const isHidden = (status === 403 || status === 404) && used === undefined;
     if (!isHidden || firstChallenge === undefined) return false;
     if (!this.#authorizer.refused(firstChallenge, undefined)) return false;
@@ -273,7 +273,7 @@ export class RegistryClient {
     }
   }
 
-  /** What the registry asked for when it was first contacted. */
+  /** The challenge in the registry's first response. */
   get #firstChallenge(): string | undefined {
     const { answer, address } = this.#contact;
     if (answer.status !== 401 || answer.url.origin !== address.origin) return undefined;

@@ -1,6 +1,6 @@
 /**
- * Credentials: the files that `docker login` and `podman login` write, the helpers that keep passwords, and keeping secrets out
- * of what people get to read.
+ * Credentials: the files written by `docker login` and `podman login`, the helpers that store passwords, and keeping
+ * secrets out of messages.
  *
  * @module
  */
@@ -16,30 +16,30 @@ import { checkJson, displayText, fields, parseJson } from "../json.ts";
 import type { ImageReference } from "../source_name.ts";
 import type { RegistryTiming } from "./http.ts";
 
-/** What a client proves its identity with. */
+/** A client's proof of identity. */
 export type Credentials =
   | { readonly kind: "password"; readonly username: string; readonly password: string }
-  /** Is exchanged for tokens; OAuth calls it a refresh token. */
+  /** Exchanged for tokens; OAuth calls it a refresh token. */
   | { readonly kind: "identityToken"; readonly token: string }
-  /** Is sent to the registry as it is. */
+  /** Sent to the registry unchanged. */
   | { readonly kind: "registryToken"; readonly token: string };
 
-/** The header for a name and a password. RFC 7617. */
+/** The header for a name and a password (RFC 7617). */
 export function basicAuthorization(username: string, password: string): string {
   return `Basic ${Buffer.from(`${username}:${password}`, "utf8").toString("base64")}`;
 }
 
-/** Whether a value can stand in a header as a token. */
+/** Whether a value is valid as a token in a header. */
 export function isToken(value: unknown): value is string {
   return typeof value === "string" && value.length <= 1 << 16 && /^[\x21-\x7e]+$/.test(value);
 }
 
-/** Remembers secrets and removes them from texts of others, such as an error of a server that repeats what it received. */
+/** Remembers secrets and removes them from other parties' texts, such as a server error that repeats its input. */
 export class Secrets {
   readonly #values = new Set<string>();
 
   add(value: string): void {
-    // The gaps that shorter ones leave would give them away.
+    // The gaps left by shorter ones would reveal them.
     if (value.length >= 4) this.#values.add(value);
   }
 
@@ -50,10 +50,10 @@ export class Secrets {
   }
 }
 
-/** A text in a document of secrets. An empty one, or another value in its place, counts as absent. */
+/** A text in a document of secrets. If it is empty or not a string, it counts as absent. */
 export const SECRET_TEXT = v.fallback(v.optional(v.pipe(v.string(), v.nonEmpty())), undefined);
 
-/** Reads a document that holds secrets: unlike with other documents, no error shows a value of it. */
+/** Reads a document that contains secrets: unlike for other documents, errors show no values. */
 export function readSecrets<S extends v.GenericSchema>(
   schema: S,
   bytes: Uint8Array,
@@ -68,7 +68,7 @@ const CREDENTIAL_FILE = fields({
   credsStore: SECRET_TEXT,
 });
 const HELPER_NAME = v.string("the name of a helper");
-/** Some programs write null where they keep nothing. */
+/** Some programs write null for an entry without content. */
 const ENTRY = v.nullable(fields({
   registrytoken: SECRET_TEXT,
   identitytoken: SECRET_TEXT,
@@ -80,7 +80,7 @@ const HELPER_OUTPUT = fields({ Username: SECRET_TEXT, Secret: SECRET_TEXT });
 
 export const CREDENTIAL_FILE_BYTES = 1 << 20;
 
-/** What was read from pipes, which can be read once only, by the object that stands for a run over several images. */
+/** Content read from pipes, which can be read only once, by the object that represents a run over several images. */
 const pipeContents = new WeakMap<object, Map<string, Uint8Array>>();
 
 /** The files of podman and docker, in order. */
@@ -98,10 +98,10 @@ function usualFiles(environment: HelperContext["environment"]): string[] {
 }
 
 /**
- * Finds the credentials for a repository in the named file, or in the first of the usual ones that has some. No error shows a
- * secret.
+ * Finds the credentials for a repository in the given file, or in the first of the usual ones that has some. Errors show no
+ * secrets.
  *
- * @param run the same object for all calls that share what is in a pipe
+ * @param run the same object for all calls that share the content of a pipe
  */
 export async function findCredentials(
   reference: ImageReference,
@@ -147,13 +147,13 @@ async function lookUp(
   return await tryCredentialHelper(credsStore, server, context);
 }
 
-/** docker.io is a name; the registry behind it is the last of these. */
+/** docker.io is only a name; the actual registry is the last of these. */
 export const DOCKER_HUB_HOSTS = ["docker.io", "index.docker.io", "registry-1.docker.io"] as const;
 const [DOCKER_HUB] = DOCKER_HUB_HOSTS;
-/** The name that docker asks helpers for docker.io's credentials by. */
+/** The key that docker uses to ask helpers for docker.io's credentials. */
 const DOCKER_HUB_KEY = "https://index.docker.io/v1/";
 
-/** The names that credentials for a repository may stand under, the most specific first, as podman looks them up. */
+/** The keys that may have credentials for a repository, most specific first, as podman looks them up. */
 export function credentialKeys({ registry, repository }: ImageReference): string[] {
   const hosts = registry === DOCKER_HUB ? DOCKER_HUB_HOSTS : [registry];
   const parts = repository.split("/");
@@ -164,8 +164,8 @@ export function credentialKeys({ registry, repository }: ImageReference): string
 }
 
 /**
- * The forms of a key of a file of credentials as `credentialKeys` writes them. Docker's may have a scheme and a path, which
- * it ignores: it takes the host alone.
+ * The forms of a key in a credentials file, as `credentialKeys` writes them. Docker's keys may have a scheme and a path,
+ * which it ignores: only the host counts.
  */
 export function plainCredentialKeys(key: string): string[] {
   const bare = key.replace(/^https?:\/\//, "");
@@ -174,14 +174,14 @@ export function plainCredentialKeys(key: string): string[] {
   return [...new Set([plain, plain.split("/", 1)[0]!])];
 }
 
-/** The entries that suit, the most specific first. */
+/** The matching entries, most specific first. */
 function entriesFor(
   entries: Readonly<Record<string, unknown>> = {},
   keys: readonly string[],
 ): (readonly [key: string, value: unknown])[] {
   const written = Object.keys(entries);
   return keys.flatMap((wanted) => {
-    // The very same name counts more than one that only means it.
+    // An identical name takes precedence over an equivalent one.
     const same = written.filter((key) => key === wanted);
     const alike = written.filter((key) =>
       key !== wanted && plainCredentialKeys(key).includes(wanted)
@@ -202,7 +202,7 @@ function readEntry(
     return { kind, token };
   }
   const { username, password } = entry;
-  // base64(1) breaks lines, and Go's decoder ignores the breaks.
+  // base64(1) inserts line breaks, which Go's decoder ignores.
   const auth = entry.auth?.replace(/[\r\n]/g, "");
   if (auth === undefined) {
     if (username === undefined || password === undefined) return undefined;
@@ -218,7 +218,7 @@ function readEntry(
   return { kind: "password", username: text.slice(0, colon), password: decoded };
 }
 
-/** A small file or a pipe, whole; undefined when it is not there. */
+/** Reads a small file or a pipe whole; undefined if it does not exist. */
 function readIfThere(path: string, run: object): Uint8Array | undefined {
   const buffer = new Uint8Array(CREDENTIAL_FILE_BYTES + 1);
   let lengthBytes = 0;
@@ -251,7 +251,7 @@ function readIfThere(path: string, run: object): Uint8Array | undefined {
   return bytes;
 }
 
-/** A helper that asks a person may take some time. */
+/** A helper that asks the user may take some time. */
 const HELPER_MILLISECONDS = 60_000;
 const OUTPUT_BYTES = 64 << 10;
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
@@ -265,11 +265,11 @@ export interface HelperContext {
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly timing: RegistryTiming;
   readonly signal: AbortSignal | undefined;
-  /** Called for helpers that are missing or fail, which are skipped then; without it they are errors. */
+  /** Called for helpers that are missing or fail, which are then skipped; without it they are errors. */
   readonly onFault?: ((fault: string) => void) | undefined;
 }
 
-/** Asks a helper; one that is missing or fails is skipped where `onFault` is given. */
+/** Asks a helper; a missing or failing one is skipped if `onFault` is given. */
 async function tryCredentialHelper(
   name: string,
   server: string,
@@ -285,7 +285,7 @@ async function tryCredentialHelper(
   }
 }
 
-/** Asks the helper `docker-credential-NAME`; undefined when it has no credentials for the server. */
+/** Asks the helper `docker-credential-NAME`; undefined if it has no credentials for the server. */
 export async function askCredentialHelper(
   name: string,
   server: string,
@@ -304,7 +304,7 @@ export async function askCredentialHelper(
   const { exitCode, output } = await runHelper(path, what, server, context);
   if (exitCode !== 0) {
     if (/credentials not found/i.test(output.toString())) return undefined;
-    // Its output may hold anything, and is not shown.
+    // Its output may contain anything, so it is not shown.
     throw new IoError(what, `fails with exit code ${exitCode}`, REMEDY);
   }
   const { Username: username = "", Secret: secret } = readSecrets(
@@ -371,7 +371,7 @@ function runHelper(
       settle();
       resolve({ exitCode: code ?? -1, output: Buffer.concat(pieces) });
     });
-    // It may end without reading.
+    // It may exit without reading.
     child.stdin.on("error", () => {});
     child.stdin.end(`${server}\n`);
     if (signal?.aborted) onAbort();

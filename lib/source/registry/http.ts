@@ -1,6 +1,6 @@
 /**
- * One request and its answer, over the runtime's `fetch`, which knows proxies and certificates. Redirects are followed here
- * and not there, because a credential must not follow them to another host.
+ * One request and its response, with the runtime's `fetch`, which handles proxies and certificates. Redirects are followed
+ * here instead, because credentials must not follow them to another host.
  *
  * @module
  */
@@ -24,47 +24,47 @@ import {
 import { displayText } from "../json.ts";
 
 export const MAX_REDIRECTS = 10;
-/** A connection on which nothing came for so long is given up. */
+/** A connection that receives nothing for this long is abandoned. */
 const STALL_MILLISECONDS = 60_000;
-/** How long a server is watched before it counts as slow: it sent few bytes in many pieces. */
+/** How long a server is observed before it counts as slow: it sent few bytes in many pieces. */
 const SPELL_MILLISECONDS = 120_000;
 const SLOW_BYTES = 16 << 10;
 const SLOW_PIECES = 8;
-/** What is read of an unwanted body, so that its connection can be used again. */
+/** How much of an unwanted body is read so that its connection can be reused. */
 const DRAINED_BYTES = 64 << 10;
 const REDIRECT_STATUSES: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
 
 export interface HttpRequest {
-  /** What is asked for, for errors; safe to print. */
+  /** What is requested, for errors; safe to print. */
   readonly what: string;
   readonly url: URL;
   readonly headers?: Readonly<Record<string, string>> | undefined;
-  /** Goes to the origin of `url` and nowhere else. */
+  /** Sent only to the origin of `url`. */
   readonly authorization?: string | undefined;
-  /** For other origins that redirects lead to: tokens that they gave to everybody. */
+  /** Anonymous tokens for other origins that redirects lead to. */
   readonly otherAuthorizations?: ReadonlyMap<string, string> | undefined;
   /** How servers are reached. */
   readonly connection?: ConnectionSettings | undefined;
-  /** The fields of a form; with them the request is a POST. */
+  /** The fields of a form; if set, the request is a POST. */
   readonly form?: URLSearchParams | undefined;
   readonly signal: AbortSignal | undefined;
-  /** How long nothing may come; default STALL_MILLISECONDS. */
+  /** How long to wait without receiving anything; default STALL_MILLISECONDS. */
   readonly stallMilliseconds?: number | undefined;
 }
 
 /** How servers are reached. */
 export interface ConnectionSettings {
-  /** Names the proxies. */
+  /** Contains the proxy variables. */
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly certificates: Certificates | undefined;
-  /** The one origin that sees the client certificate. */
+  /** The only origin that receives the client certificate. */
   readonly origin: string;
 }
 
-/** A parameter of signed addresses: their hosts need no other proof, and may refuse two. */
+/** A parameter of signed addresses: their hosts need no other authentication, and may reject both together. */
 const SIGNATURE_PARAMETER = /^(?:(?:x-(?:amz|goog|oss)-)?signature|sig)$/i;
 
-/** Sends a request, and follows redirects. The last answer's body is to be read, or `drain` or `close` to be called. */
+/** Sends a request and follows redirects. The caller must read the final response's body, or call `drain` or `close`. */
 export async function sendRequest(request: HttpRequest, timing: RegistryTiming): Promise<Answer> {
   let { url, authorization } = request;
   for (let hopCount = 0;; hopCount++) {
@@ -111,7 +111,7 @@ async function exchange(request: HttpRequest, timing: RegistryTiming): Promise<A
         method: form ? "POST" : "GET",
         headers: {
           "User-Agent": "blessfs",
-          // A body in another encoding has other bytes, and other ranges of them.
+          // A body in another encoding has different bytes and different byte ranges.
           "Accept-Encoding": "identity",
           ...headers,
           ...authorization === undefined ? {} : { Authorization: authorization },
@@ -136,7 +136,7 @@ async function exchange(request: HttpRequest, timing: RegistryTiming): Promise<A
   }
 }
 
-/** Only the registry sees the client certificate; the authorities count for hosts that it redirects to as well. */
+/** Only the registry receives the client certificate; the authorities also apply to hosts it redirects to. */
 function settingsFor(url: URL, connection: ConnectionSettings | undefined): FetchSettings {
   if (connection === undefined) return { environment: {} };
   const { environment, certificates, origin } = connection;
@@ -146,10 +146,10 @@ function settingsFor(url: URL, connection: ConnectionSettings | undefined): Fetc
   return { environment, certificates: others };
 }
 
-/** An answer whose body was not read yet. */
+/** A response whose body has not been read. */
 export class Answer {
   readonly status: number;
-  /** Where it came from in the end. */
+  /** The final address, after redirects. */
   readonly url: URL;
   readonly #response: Response;
   readonly #connection: Connection;
@@ -161,18 +161,18 @@ export class Answer {
     this.#connection = connection;
   }
 
-  /** A header's value; undefined when there is none. Several of one name are joined with commas. */
+  /** A header's value; undefined if it is missing. Repeated headers are joined with commas. */
   header(name: string): string | undefined {
     return this.#response.headers.get(name) ?? undefined;
   }
 
-  /** The Content-Length, when there is a meaningful one. */
+  /** The Content-Length, if it is valid. */
   get lengthBytes(): number | undefined {
     const text = this.header("content-length");
     return text !== undefined && /^[0-9]{1,19}$/.test(text) ? Number(text) : undefined;
   }
 
-  /** The type of the body without parameters, in lower case. */
+  /** The body's media type without parameters, in lower case. */
   get mediaType(): string | undefined {
     const types = (this.header("content-type") ?? "").split(",")
       .map((value) => value.split(";", 1)[0]!.trim().toLowerCase());
@@ -181,7 +181,7 @@ export class Answer {
     return (others.length === 0 ? type : types.join(", ")) || undefined;
   }
 
-  /** The body, no faster than it is asked for. @throws {NetworkFault} when it breaks off or stalls */
+  /** The body, no faster than it is consumed. @throws {NetworkFault} if it breaks off or stalls */
   async *pieces(): AsyncGenerator<Uint8Array> {
     const reader = this.#response.body?.getReader();
     try {
@@ -196,7 +196,7 @@ export class Answer {
     }
   }
 
-  /** The body, whole; undefined when it is longer than the limit. @throws {NetworkFault} as `pieces` does */
+  /** The whole body; undefined if it exceeds the limit. @throws {NetworkFault} as `pieces` does */
   async bytes(limitBytes: number): Promise<Uint8Array | undefined> {
     if ((this.lengthBytes ?? 0) > limitBytes) return void this.close();
     const pieces: Uint8Array[] = [];
@@ -209,7 +209,7 @@ export class Answer {
     return new Uint8Array(Buffer.concat(pieces));
   }
 
-  /** Gives up the body; a short one is read, so that the connection can be used again. */
+  /** Discards the body; a short one is read so that the connection can be reused. */
   async drain(): Promise<void> {
     if ((this.lengthBytes ?? Infinity) > DRAINED_BYTES) return this.close();
     try {
@@ -219,23 +219,23 @@ export class Answer {
     }
   }
 
-  /** Gives up the body and, where that is not at its end, the connection. */
+  /** Discards the body and, unless it has been read to the end, the connection. */
   close(): void {
     this.#connection.end();
   }
 }
 
-/** The life of one request: until `end`, until the work is interrupted, or until nothing comes for too long. */
+/** The lifetime of one request: until `end`, an interruption, or a stall. */
 export class Connection {
   readonly #controller = new AbortController();
   readonly #signal: AbortSignal | undefined;
   readonly #timing: RegistryTiming;
   readonly #stallMilliseconds: number;
   readonly #onAbort = () => this.#controller.abort();
-  /** What the last step threw; it may quote an address with a secret in it. */
+  /** What the last step threw; it may contain an address with a secret in it. */
   failure: unknown;
   #fault: NetworkFault | undefined;
-  /** Of this spell; and whether the one before was slow, too. */
+  /** The pieces in this interval; and whether the previous one was slow, too. */
   #pieceCount = 0;
   #receivedBytes = 0;
   #wasSlow = false;
@@ -259,8 +259,8 @@ export class Connection {
   }
 
   /**
-   * A server that sends one byte at a time never stalls, and yet is given up: after two spells in which many pieces held
-   * next to nothing. With a slow receiver, few pieces come.
+   * A server that sends one byte at a time never stalls, but is still abandoned: after two intervals in which many pieces
+   * held next to nothing. A slow receiver, in contrast, causes few pieces.
    */
   #beginSpell(): () => void {
     return this.#timing.alarm(SPELL_MILLISECONDS, () => {
@@ -283,7 +283,7 @@ export class Connection {
     this.#controller.abort();
   }
 
-  /** Takes a step that waits for the network. @throws {NetworkFault} when it fails or takes too long */
+  /** Runs a step that waits for the network. @throws {NetworkFault} if it fails or takes too long */
   async watch<T>(step: (signal: AbortSignal) => Promise<T>): Promise<T> {
     throwIfAborted(this.#signal);
     const disarm = this.#timing.alarm(this.#stallMilliseconds, () => {
@@ -308,14 +308,14 @@ export class Connection {
   }
 }
 
-/** What a fault says of a certificate that no known authority signed. */
+/** The fault's text for a certificate that no known authority signed. */
 export const UNTRUSTED_CERTIFICATE = "its certificate is not trusted";
 
-/** A request that got no answer, or not all of it. */
+/** A request without a complete response. */
 export class NetworkFault extends Error {
   override readonly name = "NetworkFault";
   readonly isTransient: boolean;
-  /** What can be done; and how long nothing came, where that is the fault. */
+  /** Remedies; and, if the connection stalled, for how long. */
   readonly details: Pick<ErrorDetails, "remedies"> & { readonly stalledSeconds?: number };
 
   /** @param why in words, without secrets, safe to print */
@@ -325,14 +325,14 @@ export class NetworkFault extends Error {
     this.details = details;
   }
 
-  /** The same fault, met on the way through a proxy. */
+  /** The same fault, encountered while using a proxy. */
   through({ host }: URL): NetworkFault {
     const why = `${this.message} (through the proxy ${displayText(host)})`;
     return new NetworkFault(why, this.isTransient, this.details);
   }
 }
 
-/** Codes of errors or parts of their messages, what they mean, and whether it may pass. */
+/** Error codes or parts of messages, their meanings, and whether they are transient. */
 const KNOWN_FAULTS: readonly (readonly [
   signs: RegExp,
   why: string,
@@ -376,7 +376,7 @@ const KNOWN_FAULTS: readonly (readonly [
 const MAX_CAUSES = 6;
 const SHOWN_CHARACTERS = 160;
 
-/** What a failed `fetch`, or a failed read of its body, means. */
+/** Interprets the failure of a `fetch` or of reading its body. */
 export function networkFault(error: unknown): NetworkFault {
   if (error instanceof ProxyError) return new NetworkFault(displayText(error.message), false);
   const said: string[] = [];
@@ -387,7 +387,7 @@ export function networkFault(error: unknown): NetworkFault {
     said.push(current.message);
     current = current.cause;
   }
-  // The innermost cause says most; the outer ones often only that something failed.
+  // The innermost cause is the most specific; outer ones often say only that something failed.
   for (const text of said.reverse()) {
     const known = KNOWN_FAULTS.find(([signs]) => signs.test(text));
     if (!known) continue;
@@ -398,11 +398,11 @@ export function networkFault(error: unknown): NetworkFault {
   return new NetworkFault(`the request failed: ${shown.slice(0, SHOWN_CHARACTERS)}`, true);
 }
 
-/** How time passes. */
+/** Timing functions. */
 export interface RegistryTiming {
-  /** Waits before something is tried again. Rejects once the signal is aborted. */
+  /** Waits before a retry. Rejects once the signal is aborted. */
   wait(milliseconds: number, signal: AbortSignal | undefined): Promise<void>;
-  /** Rings after a while, unless what it returns is called before. */
+  /** Calls `ring` after a while, unless the returned function is called first. */
   alarm(milliseconds: number, ring: () => void): () => void;
 }
 

@@ -1,6 +1,6 @@
 /**
- * `docker://REGISTRY/REPOSITORY[:TAG][@DIGEST]`: an image in a registry, pulled over its HTTP API, and the directory that
- * keeps its layers.
+ * `docker://REGISTRY/REPOSITORY[:TAG][@DIGEST]`: an image in a registry, pulled through its HTTP API, and the directory
+ * that caches its layers.
  *
  * @module
  */
@@ -45,7 +45,7 @@ import { type Answer, NetworkFault } from "./http.ts";
 import { Retries, statusFault, withRetries } from "./retry.ts";
 
 const ACCEPT = { Accept: ACCEPTED_DOCUMENT_TYPES.join(", ") };
-/** Types that say nothing; then the document itself must. */
+/** Uninformative types; the document itself must state its type. */
 const PLAIN_TYPES: ReadonlySet<string | undefined> = new Set([
   undefined,
   "application/json",
@@ -103,7 +103,7 @@ function registryBlobs(
   };
 }
 
-/** A path of the API for the repository. The grammar of references has checked its parts. */
+/** A path in the repository's API. The reference's grammar has validated its parts. */
 function pathIn({ reference }: RegistryClient, kind: "manifests" | "blobs", id: string): string {
   return `/v2/${reference.repository}/${kind}/${id}`;
 }
@@ -167,7 +167,7 @@ export const PROGRESS_BYTES = 1 << 20;
 interface BlobRequest {
   readonly path: string;
   readonly headers?: Readonly<Record<string, string>> | undefined;
-  /** Its size is compared; its digest is not. */
+  /** Its size is verified; its digest is not. */
   readonly descriptor: Descriptor;
   readonly what: string;
 }
@@ -222,10 +222,10 @@ export async function* blobPieces(
   }
 }
 
-/** A blob that is fetched in parts where the server can do that. RFC 9110 section 14. */
+/** Fetches a blob, in parts if the server supports that. RFC 9110 section 14. */
 class Transfer {
   #hasRanges = true;
-  /** A strong one, of the answer that the bytes so far came from. */
+  /** The strong entity tag of the response that the bytes so far came from. */
   #entityTag: string | undefined;
 
   rangeHeaders(receivedBytes: number): Record<string, string> {
@@ -234,7 +234,7 @@ class Transfer {
     return this.#entityTag === undefined ? range : { ...range, "If-Range": this.#entityTag };
   }
 
-  /** How many bytes of an answer were received before; undefined when it is of no use, but another may be. */
+  /** How many bytes of a response had already been received; undefined if it is unusable, but another may not be. */
   async accept(
     client: RegistryClient,
     { descriptor, what }: BlobRequest,
@@ -269,15 +269,15 @@ class Transfer {
 
 let partCount = 0;
 
-/** The file of a cache that holds a blob; undefined for a digest that is not SHA-256. */
+/** A blob's file in a cache; undefined if the digest is not SHA-256. */
 export function cachedBlobPath(directory: string, digest: string): string | undefined {
   const hex = /^sha256:([0-9a-f]{64})$/.exec(digest)?.[1];
   return hex === undefined ? undefined : join(directory, "sha256", hex);
 }
 
 /**
- * Stored bytes of a layer: the cache's file where it is there, else the registry's stream, which leaves a copy in the cache.
- * Processes may share a cache: a file gets its name when it is whole and right.
+ * A layer's stored bytes: the cached file if it exists, otherwise the registry's stream, which also leaves a copy in the
+ * cache. Processes may share a cache: a file gets its name once it is complete and verified.
  */
 function throughBlobCache(
   directory: string,
@@ -301,7 +301,7 @@ function isOfSize(path: string, sizeBytes: number): boolean {
   }
 }
 
-/** Passes pieces on, and keeps a copy of them. One that cannot be made, such as on a full disk, is given up. */
+/** Passes pieces on and keeps a copy. If copying fails, for example on a full disk, the copy is abandoned. */
 async function* copying(
   pieces: AsyncIterable<Uint8Array>,
   path: string,

@@ -1,5 +1,5 @@
 /**
- * Retries: which failures are worth one, how many, after how long; and the errors for what still fails.
+ * Retries: which failures are retried, how often, and after how long; and the errors for what still fails.
  *
  * @module
  */
@@ -18,19 +18,19 @@ import {
 } from "./http.ts";
 
 export const MAX_ATTEMPTS = 5;
-/** The wait before the second attempt; each later one is twice as long. */
+/** The wait before the second attempt; it doubles each time. */
 export const FIRST_WAIT_MILLISECONDS = 1000;
-/** Longer waits that a registry asks for are cut to this. */
+/** Longer waits requested by a registry are cut to this. */
 export const LONGEST_WAIT_MILLISECONDS = 60_000;
 
-/** Whether the same request may well get a better answer later. RFC 9110 section 15, RFC 6585 section 4. */
+/** Whether the same request may succeed later. RFC 9110 section 15, RFC 6585 section 4. */
 export function isWorthRetrying(status: number): boolean {
   return status === 408 || status === 429 || status >= 500;
 }
 
 /**
- * How long an answer asks to wait; undefined when it does not. RFC 9110 section 10.2.3: seconds, or a date, which is compared
- * with the date of the answer itself, so that no clock matters.
+ * How long a response asks to wait; undefined if it does not. RFC 9110 section 10.2.3: seconds, or a date, which is
+ * compared with the response's own date, so that no clock is needed.
  */
 export function retryAfterMilliseconds(
   retryAfter: string | undefined,
@@ -44,21 +44,21 @@ export function retryAfterMilliseconds(
   return until === undefined || now === undefined ? undefined : Math.max(0, until - now);
 }
 
-/** RFC 9110 section 5.6.7, in the one format that may be sent today. */
+/** Parses an RFC 9110 section 5.6.7 date in the only format that may still be generated. */
 function httpDate(text = ""): number | undefined {
   const isDate = /^[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT$/.test(text);
   return isDate && !Number.isNaN(Date.parse(text)) ? Date.parse(text) : undefined;
 }
 
-/** What all requests for one image share. */
+/** State shared by all requests for one image. */
 export interface Session {
   readonly timing: RegistryTiming;
   readonly progress: Progress;
   /** How servers are reached. */
   readonly connection?: ConnectionSettings | undefined;
-  /** Removed from what servers say. */
+  /** Removed from servers' messages. */
   readonly secrets: Secrets;
-  /** What went wrong in the search for credentials, in words. */
+  /** Problems encountered while looking for credentials, in words. */
   readonly credentialFaults: string[];
 }
 
@@ -72,12 +72,12 @@ export class Retries {
     this.#maxAttempts = maxAttempts;
   }
 
-  /** Forgets the failures so far, because progress was made. */
+  /** Forgets earlier failures because progress was made. */
   reset(): void {
     this.#failureCount = 0;
   }
 
-  /** Counts a failure, and waits as long as the answer asks for. False, at once, when it was the last attempt. */
+  /** Counts a failure and waits as long as the response asks. After the last attempt, returns false at once. */
   async again(signal: AbortSignal | undefined, refusal?: Answer): Promise<boolean> {
     if (++this.#failureCount >= this.#maxAttempts) return false;
     const asked = retryAfterMilliseconds(refusal?.header("retry-after"), refusal?.header("date"));
@@ -97,7 +97,7 @@ export class Retries {
   }
 }
 
-/** Sends a request until the answer is one that a retry will not improve. @throws {IoError} when all attempts fail */
+/** Repeats a request until a retry would not improve the response. @throws {IoError} if all attempts fail */
 export async function sendWithRetries(
   request: HttpRequest,
   session: Session,
@@ -113,7 +113,7 @@ export async function sendWithRetries(
   }
 }
 
-/** Takes a step, again when the network fails. @throws {IoError} when all attempts fail */
+/** Runs a step, retrying if the network fails. @throws {IoError} if all attempts fail */
 export async function withRetries<T>(
   { what, url, signal }: Pick<HttpRequest, "what" | "url" | "signal">,
   retries: Retries,
@@ -152,7 +152,7 @@ export function loginDetails({ credentialFaults }: Session): ErrorDetails {
 const ERROR_BODY_BYTES = 64 << 10;
 const SHOWN_CHARACTERS = 200;
 
-/** The error for an answer whose status is not the wanted one. Reads its body. */
+/** The error for a response with an unwanted status. Reads its body. */
 export async function statusFault(
   answer: Answer,
   what: string,
@@ -184,7 +184,7 @@ const COMPLAINT = fields({
   error_description: SECRET_TEXT,
   details: SECRET_TEXT,
 });
-/** Registries list errors; token servers have the fields of one in the document itself. */
+/** Registries return a list of errors; token servers put the fields of one in the document itself. */
 const ERROR_BODY = v.union([
   v.pipe(
     fields({ errors: v.tupleWithRest([COMPLAINT], v.unknown()) }),
@@ -193,7 +193,7 @@ const ERROR_BODY = v.union([
   COMPLAINT,
 ]);
 
-/** The text of an error's body; empty when there is none. */
+/** The text in an error's body; empty if there is none. */
 async function errorDetail(answer: Answer): Promise<string> {
   try {
     const bytes = await answer.bytes(ERROR_BODY_BYTES);
