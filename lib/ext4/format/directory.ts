@@ -184,7 +184,6 @@ export interface EntryRange {
   readonly isEncrypted?: boolean | undefined;
 }
 
-/** Why entries cannot be read. */
 interface EntryFault {
   readonly problem: string;
   /**

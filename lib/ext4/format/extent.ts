@@ -37,7 +37,6 @@ interface ExtentNode {
 
 /** How many entries fit in i_block. */
 export const EXTENT_ROOT_ENTRIES_MAX = 4;
-/** i_block (INODE_BLOCK_FIELD_SIZE_BYTES). */
 const EXTENT_ROOT_SIZE_BYTES = 60;
 /** The deepest tree the kernel follows (EXT4_MAX_EXTENT_DEPTH). */
 const EXTENT_DEPTH_MAX = 5;
@@ -231,7 +230,6 @@ export function encodeExtentTree(
   return { root, blocks };
 }
 
-/** Words of a header and of each entry. */
 const EXTENT_ENTRY_WORDS = EXTENT_ENTRY_SIZE_BYTES / 4;
 
 /** Fields of a node in words (littleEndianWords()) from `at` on. Every file has a node, so nothing is allocated. */

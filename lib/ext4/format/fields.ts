@@ -153,7 +153,6 @@ export function neutralFields<T extends object>(table: FieldTable<T>): T {
   return readFields(table, ZEROS);
 }
 
-/** A structure that spans all of the bytes. */
 function structureOf(bytes: Uint8Array): Structure {
   return { view: viewOf(bytes), at: 0, sizeBytes: bytes.length };
 }

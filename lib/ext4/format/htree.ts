@@ -31,7 +31,6 @@ export interface DxEntry {
   readonly block: number;
 }
 
-/** A node below the root. */
 interface DxNode {
   readonly entries: readonly DxEntry[];
   /** Whether the block ends with a checksum. */

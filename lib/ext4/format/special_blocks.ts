@@ -24,7 +24,6 @@ interface MmpBlock {
   readonly checkIntervalSeconds: number;
 }
 
-/** mmp_magic, "MMP" in it. */
 const MMP_MAGIC = 0x004d4d50;
 /** mmp_seq of a file system that is not in use (EXT4_MMP_SEQ_CLEAN). */
 export const MMP_SEQUENCE_CLEAN = 0xff4d4d50;

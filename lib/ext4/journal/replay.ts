@@ -141,7 +141,6 @@ class LoggedBlocks {
   }
 }
 
-/** The complete transactions of a log. */
 interface ScannedLog {
   readonly transactionCount: number;
   /** The number of the first transaction after them. */
@@ -167,7 +166,6 @@ class LogScan {
   readonly #isAsynchronous: boolean;
   #block: number;
   #sequence: number;
-  /** Transactions passed so far. */
   #transaction = 0;
   /** How many of them count, once one was found that does not. */
   #end: number | undefined;

@@ -226,7 +226,6 @@ function allocateOnce(
   };
 }
 
-/** Gives files their blocks and extent trees. */
 function finish(
   { files, isCopy }: AllocationDemand & FileOrder,
   { metadata, placement, treeBlocks, payloadTreeBlocksNeeded, ...attempt }: Attempt,

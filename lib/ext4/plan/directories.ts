@@ -30,7 +30,6 @@ import {
 } from "../format/htree.ts";
 
 const HASH_OPTIONS = { version: HASH_VERSION.HALF_MD4, seed: HASH_SEED, signed: false };
-/** The entries for `.` and `..` of a linear directory. */
 const DOTS_SIZE_BYTES = direntSizeBytes(1) + direntSizeBytes(2);
 
 type DirectoryChild = Omit<DirectoryEntry, "recordLength">;

@@ -227,7 +227,6 @@ function valueBlocks(xattrs: InodeXattrs): number {
   return blocks;
 }
 
-/** i_block of an inode mapped by extents. */
 function mapField(inodeNumber: number, context: RecordContext): Uint8Array {
   const { leaves, treeBlocks } = context.blocks ?? NO_BLOCKS;
   const isSealed = context.seed !== undefined && treeBlocks.length > 0;

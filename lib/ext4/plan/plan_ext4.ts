@@ -51,7 +51,6 @@ import {
 import type { Settings } from "./settings.ts";
 import type { SharedXattrBlock } from "./xattrs.ts";
 
-/** Inodes encoded at a time. */
 const INODES_PER_WRITE = 1024;
 
 /** A previous image that a plan continues. */
@@ -186,7 +185,6 @@ function buildPlan(
   return new PlanBuilder(layout, inodes, settings).build(own);
 }
 
-/** Turns an allocation into writes. */
 class PlanBuilder {
   readonly #layout: Allocation;
   readonly #inodes: InodeDrafts;

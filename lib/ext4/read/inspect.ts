@@ -127,7 +127,6 @@ export function inspectImage(reader: RandomReader): ImageInspection {
   };
 }
 
-/** The superblock of the internal journal. */
 function readJournal(reader: RandomReader): JournalSuperblock {
   const image = openExt4Image(reader, { warnings: new Warnings() });
   const inode = image.inode(image.superblock.journalInode);

@@ -276,7 +276,6 @@ function indexOf({ sizeBytes, dataRuns, contentHash }: NonNullable<PreviousNode[
   return { sizeBytes, dataRuns, contentHash };
 }
 
-/** Whether extents map every block from the first on. */
 function isDense(extents: readonly Extent[]): boolean {
   let next = 0;
   for (const { logicalBlock, blockCount } of extents) {

@@ -35,7 +35,6 @@ export class DirectoryEditor {
   readonly #maps: InodeMaps;
   readonly #inode: number;
   readonly #seed: number | undefined;
-  /** The block that each name is in. */
   readonly #names = new Map<ByteString, number>();
   /** How many leading blocks are known to be full. */
   #fullBlocks = 0;

@@ -176,12 +176,10 @@ class FastCommitReplay {
   }
 }
 
-/** Makes i_block the root of an empty extent tree. */
 function clearMap(blockField: Uint8Array): void {
   encodeExtentNode(blockField, { depth: 0, entriesMax: EXTENT_ROOT_ENTRIES_MAX, leaves: [] });
 }
 
-/** Whether a block is one of those that fast commits give to files. */
 function blocksOfRanges(records: readonly FastCommitRecord[]): (block: number) => boolean {
   const ranges = records.flatMap((record) => record.kind === "addRange" ? [record] : [])
     .sort((a, b) => a.startBlock - b.startBlock);

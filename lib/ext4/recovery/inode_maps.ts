@@ -260,7 +260,6 @@ function cutPointers(cut: Cut, root: Uint8Array): void {
   }
 }
 
-/** Cuts a block number and everything below it. */
 function cutPointer(
   cut: Cut,
   view: DataView<ArrayBufferLike>,

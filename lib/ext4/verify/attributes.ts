@@ -28,7 +28,6 @@ export interface InodeXattrs {
   readonly policy?: string | undefined;
 }
 
-/** By version. */
 const CONTEXT_SIZES_BYTES: Readonly<Record<number, number>> = { 1: 28, 2: 40 };
 const NONCE_SIZE_BYTES = 16;
 const TWO_32 = 2n ** 32n;

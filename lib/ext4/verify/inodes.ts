@@ -25,7 +25,6 @@ import { checkValueInode, checkXattrs, type InodeXattrs } from "./attributes.ts"
 import { type BlockUsage, type Context, INODE_TRAIT } from "./context.ts";
 
 const READ_BLOCKS = 64;
-/** Table blocks read between two checks of the signal. */
 const BLOCKS_A_TURN = 1024;
 const NO_RUNS: readonly MappedRun[] = [];
 

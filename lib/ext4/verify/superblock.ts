@@ -222,7 +222,6 @@ function checkNamedInodes(volume: Volume): void {
   }
 }
 
-/** Fields that describe the shape. */
 const SHAPE = [
   "inodesCount",
   "blocksCount",
@@ -270,13 +269,11 @@ export function checkBackups(whole: Context, isBlessed: boolean): void {
   }
 }
 
-/** The same context, with every fault as a note. */
 function withNotes(context: Context): Context {
   const volume = context.volume.withJudge(new NoteJudge(context.judge));
   return { ...context, volume, judge: volume.judge };
 }
 
-/** Passes faults on as notes. */
 class NoteJudge extends Judge {
   readonly #judge: Judge;
 

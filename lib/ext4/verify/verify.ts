@@ -103,7 +103,6 @@ export interface VerifyReport {
 const FINDINGS_MAX_DEFAULT = 1000;
 const GRID_BYTES_DEFAULT = 128 * 1024;
 const THRESHOLD_BYTES_DEFAULT = 64 * 1024;
-/** Directories read between two checks of the signal. */
 const DIRECTORIES_A_TURN = 256;
 
 /**

@@ -56,7 +56,6 @@ export interface DirectoryVisitor {
 const WINDOW_BLOCKS = 32;
 /** Where the entries of an inline directory begin in i_block: after the parent's number. */
 const INLINE_ENTRIES_AT = 4;
-/** "." and ".." in the first block. */
 const DOT_COUNT = 2;
 const TAIL_WORDS = DIRECTORY_TAIL_SIZE_BYTES / 4;
 /** rec_len, name_len and file_type of the fake entry with the checksum. */
@@ -305,7 +304,6 @@ export class DirectoryWalk {
     }
   }
 
-  /** Reads entries and reports malformed ones. */
   #readEntries(range: EntryRange): void {
     const fault = this.#entries.read(
       this.#isEncrypted ? { ...range, isEncrypted: true } : range,

@@ -106,7 +106,6 @@ export class InodeView {
   readonly slotWords: number;
   readonly #bytes: Uint8Array;
   readonly #firstNumber: number;
-  /** The slot's first word. */
   #at = 0;
 
   /**

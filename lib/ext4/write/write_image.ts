@@ -13,7 +13,6 @@ import { BLOCK_SIZE_BYTES, type Payload, readPayload } from "../../model/node.ts
 import { NO_PROGRESS, type Progress, type ProgressTask } from "../../progress.ts";
 import type { ImagePlan, MetadataWrite, PayloadWrite } from "../plan/image_plan.ts";
 
-/** The most payload read at a time. */
 const PIECE_BYTES = 1024 * 1024;
 /** Signals are handled after about this many bytes or writes. */
 const YIELD_AFTER_BYTES = 16 * 1024 * 1024;
