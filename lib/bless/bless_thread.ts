@@ -151,7 +151,7 @@ export function handOver(options: object): HandedOver {
   return { plain: convert(options, ""), sinks, signals, callbacks, fault };
 }
 
-/** Replacements for what stayed in the calling thread. */
+/** Replacements for the values that stayed in the calling thread. */
 interface Surrogates {
   sink(index: number): ImageSink;
   callback(index: number): (...args: unknown[]) => void;

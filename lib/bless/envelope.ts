@@ -259,7 +259,6 @@ function hasInnerTree({ verity }: EnvelopeOptions): boolean {
   return verity !== undefined && verity.hashSink === undefined;
 }
 
-/** The size of the complete output. */
 function outputBytesOf(
   { totalBlocks }: ImagePlan,
   envelope: EnvelopeOptions,

@@ -74,7 +74,6 @@ function texts(value: unknown): string[] {
   return Array.isArray(value) ? value.filter((one) => typeof one === "string") : [];
 }
 
-/** A program or library that has been loaded. */
 interface Loaded {
   readonly elf: ElfFile;
   /** The directory that `$ORIGIN` stands for. */
@@ -144,7 +143,6 @@ class ClosureFinder {
     return undefined;
   }
 
-  /** The regular file at a path. */
   #file(path: ByteString): FoundFile | undefined {
     const found = resolvePath(this.#tree, path);
     return found?.node.kind === "file" ? found as FoundFile : undefined;
@@ -198,7 +196,6 @@ class ClosureFinder {
     }
   }
 
-  /** Adds a file if it exists. */
   #read(path: ByteString): FileNode | undefined {
     const node = this.#file(path)?.node;
     if (node !== undefined) this.#files.add(node);
@@ -285,7 +282,6 @@ function shebang(node: FileNode): [interpreter?: ByteString, argument?: ByteStri
   return match[2] === undefined ? [match[1]!] : [match[1]!, match[2]];
 }
 
-/** The class and byte order of an ELF file. */
 interface ElfFormat {
   readonly is64: boolean;
   readonly isLittle: boolean;

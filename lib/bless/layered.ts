@@ -59,7 +59,7 @@ import type { WarningSummary } from "../warnings.ts";
 export interface BlessLayeredOptions extends SourceOptions, LikeOptions {
   /** The output directory of an earlier build: a new layer is laid out like the one that it replaces. */
   readonly like?: string | undefined;
-  /** As on the command line: `oci:DIR:REF`, `tar:FILE` and so on. */
+  /** The source as on the command line: `oci:DIR:REF`, `tar:FILE` and so on. */
   readonly source: string;
   /**
    * The layout; missing options are taken from `LAYERED_DEFAULTS`. A UUID is only allowed for a source with one layer;
@@ -80,7 +80,6 @@ export interface BlessLayeredOptions extends SourceOptions, LikeOptions {
   readonly dryRun?: boolean | undefined;
 }
 
-/** Options with their defaults. */
 type ResolvedLayeredOptions = BlessLayeredOptions & ResolvedOptions & Admission & {
   readonly layout: LayoutOptions;
 };
@@ -255,7 +254,7 @@ function checkLayeredEnvelope(
   }
 }
 
-/** Adds up the figures of all images, each counted once. */
+/** Each image counts once. */
 function sums(layers: readonly LayeredLayerReport[]): Omit<ImageReport, "uuid"> {
   const images = [...new Map(layers.map(({ file, image }) => [file, image])).values()];
   const keys = Object.keys(IMAGE_COUNTS) as (keyof typeof IMAGE_COUNTS)[];

@@ -105,7 +105,7 @@ export class LayerImages {
    */
   async ofAll(image: OpenedImage): Promise<UsedImage[]> {
     const { warnings } = this.#options;
-    // If wrong diff ids are accepted, a layer has to be read to know what it is.
+    // If wrong diff ids are accepted, only reading a layer shows its real one.
     const isTrusted = this.#options.verifyDiffIds ?? true;
     const keys = isTrusted ? this.#chainKeys(image.layers) : [];
     const found: (KnownImage | undefined)[] = [];

@@ -56,7 +56,6 @@ interface LayerChunksOptions extends LayerChunksTarget {
   readonly progress: Progress;
 }
 
-/** One image in the store. */
 interface ChunkedImage {
   /** The file name of the index in the output directory; undefined after a dry run. */
   readonly index: string | undefined;
@@ -76,7 +75,7 @@ export class LayerChunks {
     this.#options = options;
   }
 
-  /** Creates a sink for an image that is about to be written. */
+  /** A sink for an image that is about to be written. */
   sinkOf(name: string): ImageSink {
     const sink = this.#newSink();
     this.#made.set(name, sink);

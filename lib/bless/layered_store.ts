@@ -240,7 +240,6 @@ class CheckedFile {
     return this.#checksums.checksums;
   }
 
-  /** Gives the file its name. */
   async publish(): Promise<void> {
     await this.#file.finish(this.checksums.sizeBytes);
   }
@@ -251,7 +250,7 @@ class CheckedFile {
 }
 
 const RECORD_BYTES_MAX = 1 << 28;
-/** The record follows its image immediately. After these tries, it will not appear any more. */
+/** A record is written right after its image. After these tries, its writer is assumed dead. */
 const RECORD_WAIT_TRIES = 5;
 const RECORD_WAIT_MILLISECONDS = 200;
 

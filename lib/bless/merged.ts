@@ -56,7 +56,7 @@ import { type BlessReport, imageReport, sourceReport } from "./report.ts";
 
 /** What to bless, how, and where. */
 export interface BlessMergedOptions extends SourceOptions, LikeOptions, HotOptions {
-  /** As on the command line: `oci:DIR:REF`, `tar:FILE` and so on. */
+  /** The source as on the command line: `oci:DIR:REF`, `tar:FILE` and so on. */
   readonly source: string;
   /** The layout; missing options are taken from `MERGED_DEFAULTS`. */
   readonly layout?: Partial<LayoutOptions> | undefined;
@@ -68,7 +68,6 @@ export interface BlessMergedOptions extends SourceOptions, LikeOptions, HotOptio
   readonly configSink?: ImageSink | undefined;
 }
 
-/** Options with their defaults. */
 type ResolvedMergedOptions = BlessMergedOptions & ResolvedOptions & Admission & {
   readonly layout: LayoutOptions;
 };

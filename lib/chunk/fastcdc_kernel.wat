@@ -1,12 +1,12 @@
 ;; The two chunkers. Memory: 0 to 2047 the gear table (256 u64), 2048 to 4095 the same shifted left by one,
-;; from 4096 the data. Both functions return where the chunk that begins at $data ends, counted from there.
+;; from 4096 the data. Both functions return the length of the chunk that starts at $data.
 ;;
-;; Make KERNEL_BASE64 of fastcdc.ts again: wat2wasm fastcdc_kernel.wat -o - | base64 -w 96
+;; To regenerate KERNEL_BASE64 in fastcdc.ts: wat2wasm fastcdc_kernel.wat -o - | base64 -w 96
 (module
   (memory (export "memory") 1)
 
   ;; FastCDC as in Xia et al., "The Design of Fast Content-Defined Chunking for Data Deduplication Based Storage
-  ;; Systems", IEEE TPDS 31 (2020), algorithm 3: two bytes a step. Masks are tested one bit higher at the first byte
+  ;; Systems", IEEE TPDS 31 (2020), algorithm 3: two bytes per step. Masks are tested one bit higher at the first byte
   ;; of a step, where the hash is already shifted by two.
   (func (export "fastCdc")
     (param $data i32) (param $length i32) (param $min i32) (param $average i32) (param $max i32)
@@ -47,8 +47,8 @@
         (then (local.set $end (local.get $center)) (br $phase))))
     (local.get $length) (local.get $hash))
 
-  ;; A plain gear chunker: one mask, one byte a step, the byte that makes the cut ends the chunk. Only the last 64
-  ;; bytes are in a hash, so it begins 64 bytes before the first place where a cut is allowed.
+  ;; A plain gear chunker: one mask, one byte per step, the chunk ends with the byte that matches. Only the last 64
+  ;; bytes affect the hash, so hashing starts 64 bytes before the first possible cut.
   (func (export "gear")
     (param $data i32) (param $length i32) (param $min i32) (param $max i32) (param $mask i64)
     (result i32 i64)

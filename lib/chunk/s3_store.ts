@@ -60,7 +60,6 @@ const ERROR_BYTES_MAX = 64 * 1024;
 const UNSURE_STATUSES: readonly number[] = [0, 408, 500, 502, 504];
 const EMPTY = new Uint8Array(0);
 
-/** A client for one bucket. */
 export class S3Client {
   readonly #address: S3Address;
   readonly #options: S3ClientOptions;

@@ -184,7 +184,7 @@ function countObject(
 export interface DamagedChunk {
   /** The path in the store. */
   readonly path: string;
-  /** What is wrong with it. */
+  /** The reason. */
   readonly why: string;
 }
 

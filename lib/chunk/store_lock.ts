@@ -18,7 +18,6 @@ import { IoError, throwIfAborted } from "../errors.ts";
 import { systemErrorFacts } from "../io/system_error.ts";
 import { type ChunkStore, LOCK_FOLDER, type StoredObject } from "./chunk.ts";
 
-/** The use of a store. */
 type StoreUse = "write" | "prune";
 
 /** A mark in a store. */

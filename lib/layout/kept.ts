@@ -3,7 +3,7 @@
  *
  * The cost of a change to a store is the number of cells that it touches. Unchanged files therefore stay, and new files
  * go, in this order, into the place of the file that they replace, into free space in cells that change anyway, into
- * entirely free cells, and behind everything. Free space in a cell that would otherwise stay unchanged is not used.
+ * entirely free cells, and after everything else. Free space in a cell that would otherwise stay unchanged is not used.
  *
  * @module
  */
@@ -40,7 +40,7 @@ export interface KeptDemand extends Demand {
 export interface KeptSurroundings {
   /** Blocks in use; ascending, merged. */
   readonly taken: readonly BlockRange[];
-  /** Reserved ranges, including those behind everything; ascending. */
+  /** Reserved ranges, including those after all other blocks; ascending. */
   readonly reserved: readonly BlockRange[];
   /** Blocks whose data is discarded, given the kept ones: their cells change anyway. Empty if such data stays. */
   readonly cleared: (kept: readonly BlockRange[]) => readonly BlockRange[];
@@ -233,7 +233,7 @@ class FreeRoom {
     return best && this.#takeFront(best, demand, count);
   }
 
-  /** Puts a unit into an open cell, into entirely free cells, or behind everything. */
+  /** Puts a unit into an open cell, into entirely free cells, or after everything else. */
   placeUnit(
     unit: readonly number[],
     demands: readonly KeptDemand[],
@@ -312,7 +312,6 @@ class FreeRoom {
   }
 }
 
-/** Splits ranges at cell boundaries. */
 function cutAtCells(
   ranges: readonly BlockRange[],
   gridBlocks: number,

@@ -162,7 +162,7 @@ export interface HotOrder<T> {
   readonly files: readonly T[];
   /** For each file, 1 if it is a copy of a hot file; the blocks of copies stay free. */
   readonly isCopy: Uint8Array;
-  /** For each file, 1 if it starts on the grid although it is small. */
+  /** For each small file, 1 if it starts on the grid. */
   readonly runStarts: Uint8Array;
 }
 

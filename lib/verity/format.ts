@@ -37,7 +37,7 @@ export interface VeritySuperblock {
   readonly uuid: Uint8Array;
   /** The number of 4096-byte blocks that the tree covers. */
   readonly dataBlocks: number;
-  /** At most 256 bytes. */
+  /** The salt, at most 256 bytes. */
   readonly salt: Uint8Array;
 }
 

@@ -38,12 +38,10 @@ export class BlockDigests {
     this.#zeroHex = Buffer.from(this.zeroDigest).toString("hex");
   }
 
-  /** The digest of one block. */
   digest(block: Uint8Array): Uint8Array {
     return createHash("sha256").update(this.#salt).update(block).digest();
   }
 
-  /** The digests of consecutive blocks. */
   digests(blocks: Uint8Array): Uint8Array<ArrayBuffer> {
     // Collects digests as hex and decodes them once: a buffer for each digest would take a third of the time of
     // hashing.
@@ -95,7 +93,6 @@ export function hashHere(salt: Uint8Array): BlockHasher {
   };
 }
 
-/** Hashes in a separate thread. */
 export class HashThread implements BlockHasher {
   readonly #thread: Thread<Job, Outcome>;
   readonly #pending: {
@@ -316,7 +313,6 @@ export class HashTree {
   }
 }
 
-/** A level that is being built. */
 interface OpenLevel {
   readonly blocks: LevelBlocks;
   /** The block being filled with digests. */
@@ -331,7 +327,7 @@ export class HashTreeBuilder {
   readonly #salt: Uint8Array;
   readonly #digests: BlockDigests;
   readonly #shape: TreeShape;
-  /** From the lowest level up. */
+  /** The lowest level first. */
   readonly #levels: readonly OpenLevel[];
   /** The root hash of a tree over zeros only. */
   readonly #zeroRoot: Uint8Array;

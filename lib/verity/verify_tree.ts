@@ -258,7 +258,7 @@ class TreeVerifier {
       const bytes = new Uint8Array(buffer, 0, lengthBytes);
       readExactly(data, bytes, dataOffset + block * VERITY_BLOCK_BYTES);
       const hashed = hasher.hash(buffer, lengthBytes);
-      // What fails while others are waited for is thrown when its turn comes.
+      // Avoids an unhandled rejection: a failure is thrown when its piece is awaited.
       if (hashed instanceof Promise) hashed.catch(() => {});
       underway.push({ block, hashed });
       if (underway.length > UNDERWAY_MAX) await takeOne();
