@@ -25,6 +25,7 @@ import {
 } from "./log.ts";
 import { firstAtOrAfter, overlayReader } from "./overlay.ts";
 
+/** What a replay did. */
 export interface ReplayReport {
   /** Number of transactions replayed. */
   readonly transactions: number;

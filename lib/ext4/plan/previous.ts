@@ -32,6 +32,7 @@ import type { DirectoryIndex } from "./directories.ts";
 import type { ImagePlan, MetadataWrite } from "./image_plan.ts";
 import type { InodeNumbers } from "./inode_drafts.ts";
 
+/** An inode of a previous image. */
 export interface PreviousNode {
   /** From 1. */
   readonly inodeNumber: number;
