@@ -306,7 +306,7 @@ function severalImages(
   return new InputError(what, why, { code: "ambiguous", hint: listImages(names) });
 }
 
-/** All manifests in order, with an index replaced by its manifests, or kept if it is named but missing. */
+/** All manifests in order, with each index replaced by its manifests; and the first index that is missing. */
 async function expandIndexes(
   store: BlobStore,
   descriptors: readonly Descriptor[],

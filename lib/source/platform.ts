@@ -43,7 +43,7 @@ const VARIANT_ORDER: ReadonlyMap<string, readonly string[]> = new Map([
   ["arm64", ["v8", "v9"]],
 ]);
 
-/** What a missing variant means, if that is certain. */
+/** What a missing variant means, if that is certain; ASSUMED_VARIANTS adds a likely one. */
 const BASE_VARIANTS: ReadonlyMap<string, string> = new Map([["amd64", "v1"], ["arm64", "v8"]]);
 const ASSUMED_VARIANTS: ReadonlyMap<string, string> = new Map([...BASE_VARIANTS, ["arm", "v7"]]);
 

@@ -120,8 +120,7 @@ async function openBare(source: string, options: ResolvedOptions): Promise<Opene
   const wanted = wantedPlatform(options);
   const name = parseSourceName(source, existsSync);
   const image = await open(source, name, options);
-  // A platform option is accepted for a recognised source even if its kind has no platform; for a path, the kind was not
-  // known.
+  // The caller could not know the kind of a recognised source, so a platform is allowed even for a tree.
   const isRecognised = name.kind === "path" || name.kind === "stdin";
   const isTree = ["tar", "rootfs", "ext4"].includes(image.kind);
   if (wanted === undefined || wanted === "any" || !isRecognised || !isTree) return image;

@@ -1,16 +1,16 @@
 /**
- * Turns the text of a POSIX ACL, as tars carry it, into the bytes of the xattrs `system.posix_acl_access` and
+ * Converts a POSIX ACL from text, as tars contain it, to the value of the xattrs `system.posix_acl_access` and
  * `system.posix_acl_default` (Linux include/uapi/linux/posix_acl_xattr.h: version 2, then 8-byte entries).
  *
- * Known forms: GNU tar's, entries on lines of their own; bsdtar's and star's, entries with commas between them and the
- * numeric id as a fourth field; short tags (`u::rwx`); comments behind `#`.
+ * Known forms: GNU tar's, with one entry per line; bsdtar's and star's, with entries separated by commas and the numeric id
+ * as a fourth field; short tags (`u::rwx`); comments after `#`.
  *
  * @module
  */
 import type { ByteString } from "../bytes/byte_string.ts";
 import { parseDecimal, quoted } from "./header.ts";
 
-/** The tags of ACL entries, in the order in which the kernel wants them. */
+/** The tags of ACL entries, in the kernel's order. */
 export const ACL_TAG = {
   userObject: 0x01,
   user: 0x02,
@@ -31,7 +31,7 @@ interface AclEntry {
   readonly id: number;
 }
 
-/** What became of an ACL's text. */
+/** The result of parsing an ACL's text. */
 export type AclTextResult =
   | {
     readonly kind: "acl";
@@ -39,18 +39,18 @@ export type AclTextResult =
     readonly value: Uint8Array;
     /** The permissions, 0 to 0o777, that the kernel gives a file with this access ACL. */
     readonly permissions: number;
-    /** Only the three base entries, which a file's mode says as well. */
+    /** Whether there are only the three base entries, which the file's mode expresses as well. */
     readonly isMinimal: boolean;
   }
   /** No entries at all. */
   | { readonly kind: "empty" }
-  /** A user or group is given by a name alone; images have no table of names to look in. */
+  /** A user or group is given only by name; images have no table to look it up in. */
   | { readonly kind: "unknownName"; readonly name: ByteString }
   /** The text is not a valid ACL. `why` is safe to print. */
   | { readonly kind: "invalid"; readonly why: string };
 
 /**
- * The xattr value for an ACL's text. Of names without a number only `root` is known.
+ * The xattr value for an ACL's text. The only name known without a number is `root`.
  *
  * @example
  * ```ts
@@ -91,7 +91,7 @@ const WORD_OF_TAG = new Map<number, string>([
 ]);
 
 /**
- * The text of an ACL in the system call's format, with numbers in place of names; undefined for an invalid value.
+ * The text of an ACL in the system call format, with numbers instead of names; undefined for an invalid value.
  *
  * @example
  * ```ts
@@ -120,7 +120,7 @@ export function aclToText(value: Uint8Array): ByteString | undefined {
   return parts.join(",");
 }
 
-/** As posix_acl_equiv_mode in fs/posix_acl.c: a mask stands for the group's bits. */
+/** As posix_acl_equiv_mode in fs/posix_acl.c: a mask replaces the group's bits. */
 function permissionsOf(entries: readonly AclEntry[]): number {
   const bitsOf = (tag: number) => entries.find((entry) => entry.tag === tag)?.permissions;
   const group = bitsOf(ACL_TAG.mask) ?? bitsOf(ACL_TAG.groupObject) ?? 0;
@@ -142,7 +142,7 @@ function parseEntry(text: ByteString): AclEntry | AclTextResult {
   const fields = text.split(":").map(trimBlanks);
   if (fields[0] === "default" || fields[0] === "d") fields.shift();
   const tag = Object.hasOwn(TAG_OF_WORD, fields[0] ?? "") ? TAG_OF_WORD[fields[0]!] : undefined;
-  // Solaris writes mask and other with no field for a name.
+  // Solaris writes mask and other without a name field.
   if ((tag === "mask" || tag === "other") && fields.length === 2) fields.splice(1, 0, "");
   const permissions = parsePermissions(fields[2] ?? "");
   if (tag === undefined || fields.length > 4 || permissions === undefined) {
@@ -166,7 +166,7 @@ function invalidEntry(text: ByteString, why: string): AclTextResult {
   return { kind: "invalid", why: `the entry ${quoted(text)} ${why}` };
 }
 
-/** Without spaces and tabs at both ends. No regular expression: those take quadratic time for blanks in the middle. */
+/** Removes spaces and tabs at both ends. A regular expression would take quadratic time for blanks in the middle. */
 function trimBlanks(text: ByteString): ByteString {
   let start = 0;
   let end = text.length;
@@ -179,13 +179,13 @@ function isBlank(character: string | undefined): boolean {
   return character === " " || character === "\t";
 }
 
-/** `rwx` with dashes, in any order; undefined when it is something else. */
+/** Parses `rwx` with dashes, in any order; undefined for anything else. */
 function parsePermissions(text: ByteString): number | undefined {
   if (!/^[rwx-]{1,3}$/.test(text)) return undefined;
   return (text.includes("r") ? 4 : 0) | (text.includes("w") ? 2 : 0) | (text.includes("x") ? 1 : 0);
 }
 
-/** The kernel's own rules (posix_acl_valid in fs/posix_acl.c); undefined when all hold. */
+/** The kernel's rules (posix_acl_valid in fs/posix_acl.c); undefined if all hold. */
 function whyInvalid(sorted: readonly AclEntry[]): string | undefined {
   for (const [name, tag] of Object.entries(ACL_TAG)) {
     const count = sorted.filter((entry) => entry.tag === tag).length;

@@ -1,6 +1,6 @@
 /**
- * What a tar says of one file, after every extension has been applied; and such entries on their way from one thread to
- * another.
+ * A tar's description of one file, after all extensions have been applied; and packing of such entries to post them between
+ * threads.
  *
  * @module
  */
@@ -16,7 +16,7 @@ import {
   type Xattr,
 } from "../model/node.ts";
 
-/** Kinds of entries that reach the tree. Everything else was skipped by rule or refused. */
+/** Kinds of entries that reach the tree. All others are skipped or rejected. */
 export type TarEntryKind =
   | "file"
   | "directory"
@@ -28,9 +28,9 @@ export type TarEntryKind =
 
 /** One entry; plain data, so it can be posted between threads. */
 export interface TarEntry {
-  /** What kind of file it is. */
+  /** The kind of file. */
   readonly kind: TarEntryKind;
-  /** Exactly as written, PAX and GNU names applied; never empty; not normalised. */
+  /** Exactly as written, with PAX and GNU names applied; never empty; not normalised. */
   readonly path: ByteString;
   /** Target of a symlink or hard link, exactly as written; otherwise empty. */
   readonly linkTarget: ByteString;
@@ -44,21 +44,21 @@ export interface TarEntry {
   readonly mtimeSeconds: number;
   /** 0 to 999,999,999. */
   readonly mtimeNanoseconds: number;
-  /** 0 if it is not a device. */
+  /** 0 unless it is a device. */
   readonly deviceMajor: number;
-  /** 0 if it is not a device. */
+  /** 0 unless it is a device. */
   readonly deviceMinor: number;
-  /** In byte order of the names, each name once. */
+  /** Sorted by name in byte order; names are unique. */
   readonly xattrs: readonly Xattr[];
-  /** The number that decides about the order of payload (NodeBase.firstLayer), where an exported tar gives one. */
+  /** The number that determines the order of payload (NodeBase.firstLayer), if an exported tar states one. */
   readonly firstLayer?: number | undefined;
   /** Set for `file` only. Store offsets are offsets in the uncompressed tar. */
   readonly payload: PayloadIndex | undefined;
-  /** Where the entry's first header lies in the uncompressed tar, for messages. */
+  /** The offset of the entry's first header in the uncompressed tar, for messages. */
   readonly headerOffset: number;
 }
 
-/** An entry that says nothing but its kind and its path: of mode 0, and nobody's. */
+/** An entry with only a kind and a path: mode 0 and owner 0:0. */
 export function bareEntry(kind: TarEntryKind, path: ByteString): Omit<TarEntry, "headerOffset"> {
   return {
     kind,
@@ -76,7 +76,7 @@ export function bareEntry(kind: TarEntryKind, path: ByteString): Omit<TarEntry, 
   };
 }
 
-/** By number. */
+/** Kinds by number. */
 const KINDS: readonly TarEntryKind[] = [
   "file",
   "directory",
@@ -87,17 +87,17 @@ const KINDS: readonly TarEntryKind[] = [
   "fifo",
 ];
 const NO_XATTRS: readonly Xattr[] = [];
-/** Stands for a number that is not there. */
+/** Represents a missing number. */
 const NONE = -1;
-/** Numbers before the rest: how many entries, how many numbers in all, how many bytes of text. */
+/** The header: the number of entries, of all numbers, and of text bytes. */
 const HEAD_NUMBERS = 3;
-/** Numbers of each entry, those of its attributes and its payload left out. */
+/** Numbers per entry, not counting its attributes and payload. */
 const ENTRY_NUMBERS = 14;
 /** Room for a batch of files with one segment and one run. */
 const FIRST_NUMBERS = 1 << 14;
 
 /**
- * All that the entries say, in one buffer: numbers, then text, then the values of attributes.
+ * Packs entries into one buffer: numbers, then text, then the values of attributes.
  *
  * @example
  * ```ts
@@ -117,7 +117,7 @@ export function packEntries(entries: readonly TarEntry[]): ArrayBuffer {
   return writer.finish(entries.length);
 }
 
-/** The entries of a buffer that {@linkcode packEntries} made. They share no memory with it. */
+/** Unpacks a buffer made by {@linkcode packEntries}. The entries do not share memory with it. */
 export function unpackEntries(buffer: ArrayBuffer): TarEntry[] {
   const reader = new BatchReader(buffer);
   const entries: TarEntry[] = [];
@@ -227,7 +227,7 @@ class BatchReader {
     this.entryCount = entryCount;
     this.#numbers = new Float64Array(buffer, 0, numberCount);
     const textStart = numberCount * Float64Array.BYTES_PER_ELEMENT;
-    // One call for all of it: one for each name would cost more than all the rest.
+    // Decode all text at once: one call per name would cost more than everything else.
     const textEnd = textStart + textBytes;
     this.#text = byteStringFromBytes(new Uint8Array(buffer), textStart, textEnd);
     this.#values = new Uint8Array(buffer, textEnd);
@@ -317,7 +317,7 @@ class BatchReader {
   }
 }
 
-/** A path inside an archive without empty parts, `.` and `..`; a leading slash means nothing. */
+/** Normalises a path in an archive: drops empty parts and `.`, resolves `..`; a leading slash is ignored. */
 export function normalizeMemberPath(path: string): string {
   const parts: string[] = [];
   for (const part of path.split("/")) {

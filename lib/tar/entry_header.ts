@@ -1,6 +1,6 @@
 /**
- * Puts an entry together from its header block and the extended headers before it (PAX records and GNU long names), all but
- * the payload.
+ * Builds an entry, except for its payload, from its header block and the preceding extended headers (PAX records and GNU
+ * long names).
  *
  * @module
  */
@@ -37,29 +37,29 @@ import {
 } from "./pax.ts";
 import { type PaxSparseForm, paxSparseForm } from "./payload.ts";
 
-/** The first buffer; it doubles from there as data arrives, so a large size alone costs nothing. */
+/** The initial buffer size; it doubles as data arrives, so that a large declared size alone costs nothing. */
 const FIRST_BUFFER_SIZE_BYTES = 4096;
 
-/** Whether a header with this type flag extends the entry that comes after it, or all of them. */
+/** Whether a header with this type flag extends the following entry, or all entries. */
 export function isExtension(flag: number): boolean {
   return flag === TYPE_FLAG.paxEntry || flag === TYPE_FLAG.solarisPaxEntry ||
     flag === TYPE_FLAG.paxGlobal || flag === TYPE_FLAG.gnuLongName ||
     flag === TYPE_FLAG.gnuLongLink;
 }
 
-/** Collects what extended headers say until an entry takes it. */
+/** Collects the content of extended headers until an entry takes it. */
 export class ExtensionCollector {
   readonly #context: ReaderContext;
   #totalBytes = 0;
 
-  // The extended header that is being read.
+  // The extended header being read.
   #flag = 0;
   #location: TarLocation | undefined;
   #wanted = 0;
   #buffer = new Uint8Array(FIRST_BUFFER_SIZE_BYTES);
   #length = 0;
 
-  // What they said so far.
+  // Their content so far.
   #pax: PaxRecords | undefined;
   #longPath: ByteString = "";
   #longLinkTarget: ByteString = "";
@@ -69,17 +69,17 @@ export class ExtensionCollector {
     this.#context = context;
   }
 
-  /** Bytes of the current header's data that are still to come. */
+  /** The number of bytes of the current header's data still to come. */
   get missing(): number {
     return this.#wanted - this.#length;
   }
 
-  /** Where the first header lies that no entry has taken yet. */
+  /** The offset of the first header not yet taken by an entry. */
   get firstHeaderOffset(): number | undefined {
     return this.#firstHeaderOffset;
   }
 
-  /** Starts on the data of an extended header. Errors: InputError when it goes beyond a limit. */
+  /** Starts reading an extended header's data. Errors: InputError if it exceeds a limit. */
   begin(flag: number, sizeBytes: number, location: TarLocation): void {
     const { extendedHeaderBytes, extendedHeaderTotalBytes } = this.#context.limits;
     if (sizeBytes > extendedHeaderBytes) {
@@ -96,12 +96,12 @@ export class ExtensionCollector {
     this.#location = location;
     this.#wanted = sizeBytes;
     this.#length = 0;
-    // A global header belongs to no entry.
+    // A global header does not belong to an entry.
     if (flag !== TYPE_FLAG.paxGlobal) this.#firstHeaderOffset ??= location.headerOffset;
     if (sizeBytes === 0) this.#read(this.#buffer, 0, 0, location);
   }
 
-  /** Takes what belongs to the data from `chunk[at...]`; returns how much that was. Errors: InputError. */
+  /** Consumes the data's bytes from `chunk[at...]`; returns how many there were. Errors: InputError. */
   push(chunk: Uint8Array, at: number): number {
     const taken = Math.min(this.missing, chunk.length - at);
     const isWhole = taken === this.#wanted; // then it need not be copied
@@ -117,7 +117,7 @@ export class ExtensionCollector {
     return taken;
   }
 
-  /** What the headers said since this was last called. */
+  /** The headers' content since the last call. */
   take(): EntryExtensions {
     const extensions = {
       pax: this.#pax,
@@ -131,7 +131,7 @@ export class ExtensionCollector {
     return extensions;
   }
 
-  /** Takes the data of a header, `bytes[start, end)`. Of several headers of a kind the last one counts. */
+  /** Processes a header's data, `bytes[start, end)`. Of several headers of one kind, the last wins. */
   #read(bytes: Uint8Array, start: number, end: number, location: TarLocation): void {
     switch (this.#flag) {
       case TYPE_FLAG.gnuLongName:
@@ -148,7 +148,7 @@ export class ExtensionCollector {
     }
   }
 
-  /** Passed over, as docker and containerd do; a warning says so where it would have changed anything. */
+  /** Global headers are ignored, as in docker and containerd; a warning reports any that would have had an effect. */
   #readGlobal(data: Uint8Array, location: TarLocation): void {
     forEachPaxRecord(data, location, (key, start, end) => {
       if (start === end || key === "comment") return;
@@ -168,28 +168,28 @@ export class ExtensionCollector {
   }
 }
 
-/** What stands before an entry's own header. */
+/** The content of the headers before an entry's own. */
 export interface EntryExtensions {
   readonly pax: PaxRecords | undefined;
-  /** GNU `L`; empty when there is none. */
+  /** GNU `L`; empty if there is none. */
   readonly longPath: ByteString;
   /** GNU `K`. */
   readonly longLinkTarget: ByteString;
 }
 
-/** What all steps of reading need. */
+/** The state that all reading steps need. */
 export interface ReaderContext {
   readonly limits: TarLimits;
   readonly warn: WarnCallback;
 }
 
-/** An entry whose payload is filled in once it has passed. */
+/** An entry whose payload is filled in after its data has been read. */
 export type UnfinishedEntry = Omit<TarEntry, "payload"> & { payload: PayloadIndex | undefined };
 
-/** An entry without its payload, and where that comes from. */
+/** An entry without its payload, and the payload's location. */
 export interface EntryHeader {
   readonly entry: UnfinishedEntry;
-  /** Bytes that follow the header, without padding: all that belongs to the entry. */
+  /** The number of bytes after the header that belong to the entry, without padding. */
   readonly storedSizeBytes: number;
   readonly sparse: PaxSparseForm | { readonly kind: "oldMap" } | undefined;
   readonly comment: ByteString | undefined;
@@ -197,18 +197,18 @@ export interface EntryHeader {
 
 const MODE_BITS = 0o7777;
 const PERMISSION_BITS = 0o777;
-/** The number above stands for none at all in the kernel, and no image can have it. */
+/** The next number means "no id" in the kernel, so no image can have it. */
 const MAX_ID = 0xfffffffe;
 const MAX_DEVICE_NUMBER = 0xffffffff;
 const EPOCH: TarTime = { seconds: 0, nanoseconds: 0 };
 
-/** The kind that a type flag stands for; undefined when it is none that can become a file. */
+/** The kind for a type flag; undefined if it cannot become a file. */
 function kindOfFlag(flag: number, path: ByteString): TarEntryKind | undefined {
   switch (flag) {
     case TYPE_FLAG.oldRegular:
     case TYPE_FLAG.regular:
     case TYPE_FLAG.contiguous:
-      // Before POSIX a slash at the end was the only mark of a directory, and some tools still write it so.
+      // Before POSIX, a trailing slash was the only mark of a directory, and some tools still write that.
       return path.endsWith("/") ? "directory" : "file";
     case TYPE_FLAG.gnuSparse:
       return "file";
@@ -231,8 +231,8 @@ function kindOfFlag(flag: number, path: ByteString): TarEntryKind | undefined {
 }
 
 /**
- * Reads the header block at `base`, whose checksum has been checked. Extended headers win over the block; GNU long names
- * win over PAX paths, as in GNU tar and Go. Errors: InputError.
+ * Reads the header block at `base`, whose checksum has been verified. Extended headers take precedence over the block; GNU
+ * long names take precedence over PAX paths, as in GNU tar and Go. Errors: InputError.
  */
 export function readEntryHeader(
   bytes: Uint8Array,
@@ -316,14 +316,14 @@ function sparseForm(
   throw tarFault(location, `it is sparse in the ${format} format; only GNU's is known`);
 }
 
-/** The size in the header block at `base`; of a meta header there is no other. Errors: InputError. */
+/** The size in the header block at `base`, the only one for a meta header. Errors: InputError. */
 export function blockSize(bytes: Uint8Array, base: number, location: TarLocation): number {
   return checkedSize(blockNumber(bytes, base, "size", location), location);
 }
 
 /**
- * Whether anything follows the header. A size in the header of a link, directory, device or fifo says nothing of data, as
- * in Go's archive/tar; only GNU's dump directories have some, and what a slash alone makes a directory, as in GNU tar.
+ * Whether data follows the header. The size of a link, directory, device or fifo does not count, as in Go's archive/tar,
+ * except for GNU dump directories and for entries that are directories only because of a trailing slash, as in GNU tar.
  */
 function hasData(flag: number, kind: TarEntryKind): boolean {
   return kind === "file" || flag === TYPE_FLAG.gnuDumpDirectory || flag === TYPE_FLAG.regular ||

@@ -1,7 +1,7 @@
 /**
- * One header block: where its fields lie (POSIX.1-2017 pax, "ustar Interchange Format"; GNU tar manual, "Basic Tar Format";
- * star(5)), the type flags, the numbers as tars write them, which format a block is in, and its checksum. What a tar may ask
- * of this program: length fields allocate nothing, and limits bound what can add up. How messages name a location in a tar.
+ * One header block: its fields (POSIX.1-2017 pax, "ustar Interchange Format"; GNU tar manual, "Basic Tar Format"; star(5)),
+ * type flags, number formats, block format, and checksum. Also the limits on a tar (length fields allocate nothing, and
+ * limits bound everything that accumulates), and how messages name a location in a tar.
  *
  * @module
  */
@@ -18,7 +18,7 @@ export interface HeaderField {
   readonly lengthBytes: number;
 }
 
-/** The fields that all formats share, v7 included. */
+/** The fields common to all formats, including v7. */
 export const HEADER_FIELDS = {
   name: { offset: 0, lengthBytes: 100 },
   mode: { offset: 100, lengthBytes: 8 },
@@ -37,7 +37,7 @@ export const HEADER_FIELDS = {
 /** The leading part of a long name in the POSIX format. */
 export const USTAR_PREFIX: HeaderField = { offset: 345, lengthBytes: 155 };
 
-/** The same in the star format, which keeps two times behind it. */
+/** The same field in the star format, which has two times after it. */
 export const STAR_PREFIX: HeaderField = { offset: 345, lengthBytes: 131 };
 
 /** Fields of the GNU format where the POSIX format has its prefix. */
@@ -71,7 +71,7 @@ export const TYPE_FLAG = {
   gnuVolumeLabel: 0x56, // 'V'
 } as const;
 
-/** `sizeBytes` with the padding that fills its last block. */
+/** `sizeBytes` rounded up to whole blocks. */
 export function paddedSizeBytes(sizeBytes: number): number {
   return alignUp(sizeBytes, TAR_BLOCK_SIZE_BYTES);
 }
@@ -83,8 +83,8 @@ const DIGIT_9 = 0x39;
 const POINT = 0x2e;
 
 /**
- * A numeric field of a header block at `base`: base-256 when the top bit of its first byte is set, else octal digits with
- * spaces and NULs around them. An empty field is 0.
+ * Reads a numeric field of the header block at `base`: base-256 if the top bit of its first byte is set, otherwise octal
+ * digits surrounded by spaces and NULs. An empty field is 0.
  */
 export function readNumberField(bytes: Uint8Array, base: number, field: HeaderField): number {
   const start = base + field.offset;
@@ -92,7 +92,7 @@ export function readNumberField(bytes: Uint8Array, base: number, field: HeaderFi
   return bytes[start]! >= 0x80 ? readBase256(bytes, start, end) : readOctal(bytes, start, end);
 }
 
-/** Octal digits; spaces and NULs may come first; a NUL, or spaces up to the end, come after. */
+/** Octal digits, optionally preceded by spaces and NULs, and followed by a NUL or by spaces up to the end. */
 function readOctal(bytes: Uint8Array, start: number, end: number): number {
   let at = start;
   while (at < end && (bytes[at] === SPACE || bytes[at] === 0)) at++;
@@ -119,7 +119,7 @@ function readBase256(bytes: Uint8Array, start: number, end: number): number {
   return negative ? -value - 1 : value;
 }
 
-/** A decimal number with an optional sign; NaN when it is not one, an infinity when it is too large to be exact. */
+/** Parses a decimal number with an optional sign; NaN if it is invalid, an infinity if it is too large to be exact. */
 export function parseDecimal(text: ByteString): number {
   if (!/^[+-]?[0-9]+$/.test(text)) return NaN;
   const value = Number(text);
@@ -127,7 +127,7 @@ export function parseDecimal(text: ByteString): number {
   return value < 0 ? -Infinity : Infinity;
 }
 
-/** A time as the tree keeps it. */
+/** A time in the form the tree uses. */
 export interface TarTime {
   /** Rounded down. */
   readonly seconds: number;
@@ -135,17 +135,17 @@ export interface TarTime {
   readonly nanoseconds: number;
 }
 
-/** A time that is too large for a number, up to 2^63 seconds in Go, is beyond all that an image can hold as well. */
+/** Clamps seconds to exact numbers: larger times, up to 2^63 seconds in Go, are also beyond what an image can store. */
 export function nearestSeconds(seconds: number): number {
   return Math.max(-Number.MAX_SAFE_INTEGER + 1, Math.min(Number.MAX_SAFE_INTEGER, seconds));
 }
 
-/** So many digits are exact in a number. */
+/** A number holds this many digits exactly. */
 const EXACT_DIGITS = 15;
 
 /**
- * The PAX time that lies in `bytes[start, end)`, as {@linkcode parsePaxTime} reads it. What nearly all times look like,
- * digits with a point in between, is read where it lies: every entry of a PAX tar has one.
+ * Reads the PAX time in `bytes[start, end)` as {@linkcode parsePaxTime} does. The usual form, digits with a point in
+ * between, is parsed in place: every entry of a PAX tar has one.
  */
 export function readPaxTime(bytes: Uint8Array, start: number, end: number): TarTime | undefined {
   let at = start;
@@ -167,9 +167,9 @@ function isDigit(code: number): boolean {
 }
 
 /**
- * A PAX time: decimal seconds with an optional fraction. The number is taken at its real value, as GNU tar and Go write
+ * Parses a PAX time: decimal seconds with an optional fraction. The number is taken at face value, as GNU tar and Go write
  * it: `-0.5` is half a second before 1970. (bsdtar writes the seconds rounded down with a fraction that counts forward;
- * nothing in the record tells the two apart.) Digits beyond nanoseconds are cut off. Undefined if it is not a number.
+ * nothing in the record distinguishes the two.) Digits beyond nanoseconds are dropped. Undefined if it is not a number.
  */
 export function parsePaxTime(text: ByteString): TarTime | undefined {
   const parts = /^([+-]?[0-9]+)(?:\.([0-9]*))?$/.exec(text);
@@ -180,17 +180,16 @@ export function parsePaxTime(text: ByteString): TarTime | undefined {
   return { seconds: seconds - 1, nanoseconds: 1_000_000_000 - nanoseconds };
 }
 
-/** The kinds of header block. `ustar` has the POSIX prefix field, PAX included. */
+/** The kinds of header block. `ustar` has the POSIX prefix field and includes PAX. */
 export type HeaderFormat = "v7" | "ustar" | "gnu" | "star";
 
 const STAR_TRAILER_OFFSET = 508;
 
-/** Whether the block at `base` holds nothing but zeros. */
 export function isZeroBlock(bytes: Uint8Array, base: number): boolean {
   return isZero(bytes, base, base + TAR_BLOCK_SIZE_BYTES);
 }
 
-/** Throws when the checksum is neither the unsigned nor the signed sum (old tars) of the block's bytes. */
+/** Throws if the checksum matches neither the unsigned nor the signed sum (old tars) of the block's bytes. */
 export function checkHeaderSum(bytes: Uint8Array, base: number, location: TarLocation): void {
   const { offset, lengthBytes } = HEADER_FIELDS.checksum;
   let sum = 8 * 0x20; // the field itself counts as spaces
@@ -216,7 +215,7 @@ function signedSum(bytes: Uint8Array, base: number, sum: number): number {
   return signed;
 }
 
-/** The format of the block, by its magic. */
+/** The block's format, from its magic. */
 export function headerFormat(bytes: Uint8Array, base: number): HeaderFormat {
   const at = base + HEADER_FIELDS.magic.offset;
   if (!hasText(bytes, at, "ustar")) return "v7";
@@ -226,7 +225,7 @@ export function headerFormat(bytes: Uint8Array, base: number): HeaderFormat {
   return hasText(bytes, at + 5, "  \0") ? "gnu" : "v7";
 }
 
-/** The path as the block alone has it: prefix and name. */
+/** The path in the block itself: prefix and name. */
 export function headerPath(bytes: Uint8Array, base: number, format: HeaderFormat): ByteString {
   const name = nameField(bytes, base, HEADER_FIELDS.name);
   const prefix = headerPrefix(bytes, base, format);
@@ -242,7 +241,7 @@ function headerPrefix(bytes: Uint8Array, base: number, format: HeaderFormat): By
     case "star":
       return nameField(bytes, base, STAR_PREFIX);
     case "gnu": {
-      // Go before 1.8 wrote a prefix here by mistake. Where no times can be read, ASCII text is taken for one.
+      // Go before 1.8 mistakenly wrote a prefix here. If the bytes are not valid times, ASCII text is taken as a prefix.
       if (
         isGnuTime(bytes, base, GNU_FIELDS.accessTime) &&
         isGnuTime(bytes, base, GNU_FIELDS.changeTime)
@@ -260,7 +259,7 @@ function isGnuTime(bytes: Uint8Array, base: number, field: HeaderField): boolean
   return bytes[base + field.offset] === 0 || Number.isFinite(readNumberField(bytes, base, field));
 }
 
-/** A field of text: up to its first NUL, or all of it. */
+/** A text field, up to its first NUL or the end of the field. */
 export function nameField(bytes: Uint8Array, base: number, field: HeaderField): ByteString {
   const start = base + field.offset;
   return cString(bytes, start, start + field.lengthBytes);
@@ -280,19 +279,19 @@ function hasText(bytes: Uint8Array, at: number, text: string): boolean {
   return true;
 }
 
-/** Limits of one tar. */
+/** Limits on one tar. */
 export interface TarLimits {
   /** Entries that reach the tree. */
   readonly layerEntries: number;
-  /** Headers of any kind, with those that only extend or are skipped. */
+  /** Headers of any kind, including extended and skipped ones. */
   readonly layerHeaders: number;
   /** Data of one extended header (PAX, GNU long name). */
   readonly extendedHeaderBytes: number;
   /** Data of all extended headers together. */
   readonly extendedHeaderTotalBytes: number;
   /**
-   * What entries hold in memory beside their names: extended attributes, each counted as 128 bytes more than it is long, and
-   * of paths and targets what is longer than 256 bytes.
+   * Entries' memory use in addition to names: extended attributes, each counted as 128 bytes more than its length, and the
+   * excess of paths and targets over 256 bytes.
    */
   readonly attributeBytes: number;
   /** A path, or the target of a hard link. */
@@ -307,32 +306,32 @@ export interface TarLimits {
   readonly fileSizeBytes: number;
   /** Segments of one sparse file. */
   readonly sparseSegments: number;
-  /** Segments and data runs beyond the first of each file, of all files together: what memory they take. */
+  /** Segments and data runs beyond the first of each file, in all files together: what determines memory use. */
   readonly extraPayloadPieces: number;
 }
 
-/** The limits used where none are given. */
+/** The default limits. */
 export const DEFAULT_TAR_LIMITS: TarLimits = {
   // A file takes a kibibyte and a half of memory while its image is made, a directory nearly three.
   layerEntries: 2 ** 20,
   layerHeaders: 2 ** 23,
-  // As Go's archive/tar.
+  // The same as in Go's archive/tar.
   extendedHeaderBytes: 2 ** 20,
   extendedHeaderTotalBytes: 2 ** 29,
   attributeBytes: 2 ** 27,
   pathBytes: 2 ** 16,
   pathDepth: 1024,
-  // ext4 has room for 255; a whiteout's name is 4 longer than the name it removes.
+  // ext4 has room for 255; a whiteout's name is 4 bytes longer than the name it removes.
   nameBytes: 259,
-  // PATH_MAX without its NUL.
+  // PATH_MAX without the NUL.
   symlinkTargetBytes: 4095,
-  // ext4 with blocks of 4096: block numbers of a file have 32 bits, and the last is not used.
+  // ext4 with 4096-byte blocks: a file's block numbers have 32 bits, and the last is not used.
   fileSizeBytes: (2 ** 32 - 1) * 4096,
   sparseSegments: 2 ** 18,
   extraPayloadPieces: 2 ** 22,
 };
 
-/** Limits that ext4 sets. More would be read, but could not be stored. */
+/** Limits imposed by ext4. Longer values could be read, but not stored. */
 export const FIXED_TAR_LIMITS: ReadonlySet<keyof TarLimits> = new Set([
   "nameBytes",
   "symlinkTargetBytes",
@@ -341,25 +340,25 @@ export const FIXED_TAR_LIMITS: ReadonlySet<keyof TarLimits> = new Set([
 
 /** A header of a tar, for messages. */
 export interface TarLocation {
-  /** What the tar is called. */
+  /** The tar's name. */
   readonly tarName: string;
-  /** Where the header lies in the uncompressed tar. */
+  /** The header's offset in the uncompressed tar. */
   readonly headerOffset: number;
-  /** The entry's path, as far as it is known; empty when not. */
+  /** The entry's path, as far as it is known; empty if unknown. */
   readonly path: ByteString;
 }
 
 /** Longer paths are shortened in messages. */
 const SHOWN_PATH_BYTES = 200;
 
-/** The location in words: the tar, the path, the offset. Safe to print. */
+/** Describes the location: the tar, the path, the offset. Safe to print. */
 export function describeLocation(location: TarLocation): string {
   return `${location.tarName}: ${nameOf(location.path)} at offset ${location.headerOffset}`;
 }
 
 /**
- * The error for something wrong at a location: an InputError whose message names the tar, the path and the offset, and whose
- * data has them too. `why` says what was found and what was wanted.
+ * The error for a problem at a location: an InputError with the tar, the path and the offset in its message and its data.
+ * `why` says what was found and what was expected.
  */
 export function tarFault(
   location: TarLocation,
@@ -377,7 +376,7 @@ function locationData(
   return { tar: tarName, path: displayName(path), headerOffset };
 }
 
-/** The error for something that goes beyond a limit. */
+/** The error for exceeding a limit. */
 export function limitFault(
   location: TarLocation,
   what: string,
@@ -398,7 +397,7 @@ export function limitFault(
   );
 }
 
-/** A byte string for a message: quoted, cut short, safe to print. */
+/** Formats a byte string for a message: quoted, truncated, safe to print. */
 export function quoted(text: ByteString): string {
   return text.length <= SHOWN_PATH_BYTES
     ? `"${displayName(text)}"`

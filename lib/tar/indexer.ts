@@ -1,13 +1,14 @@
 /**
- * Reads a tar as it passes by: tells of every entry and where its bytes lie, and holds none of them.
+ * Reads a tar as it streams past: reports every entry and where its bytes are, without keeping them.
  *
- * Where tools read tars differently, this follows Go's archive/tar, which most container tools use. The differences:
- * - A global PAX header is passed over, as docker and containerd do, and does not end the extended headers before it.
- * - Solaris's `X` headers are PAX headers; its ACLs, GNU's volume labels and old name lists are skipped; GNU's dump
+ * Where tools differ, this follows Go's archive/tar, which most container tools use. The differences:
+ *
+ * - A global PAX header is ignored, as in docker and containerd, and does not end the extended headers before it.
+ * - Solaris's `X` headers are PAX headers; its ACLs, and GNU's volume labels and old name lists, are skipped; GNU's dump
  *   directories are directories.
- * - Unknown types, empty paths, links to nowhere, other volumes, unknown sparse formats, and ids beyond 32 bits are errors, as
- *   is a tar that ends between an extended header and its entry.
- * - A field that says nothing of the entry (a link's size, a file's device numbers) may hold anything.
+ * - Unknown types, empty paths, empty link targets, other volumes, unknown sparse formats, and ids beyond 32 bits are
+ *   errors, as is a tar that ends between an extended header and its entry.
+ * - Fields with no meaning for the entry (a link's size, a file's device numbers) may contain anything.
  * - xattrs and ACLs are read in all their forms, and GNU tar's escapes in the names of xattrs are undone.
  *
  * @module
@@ -49,26 +50,26 @@ import {
   type SparseRange,
 } from "./payload.ts";
 
-/** What a TarIndexer needs. */
+/** Options for a TarIndexer. */
 export interface TarIndexerOptions {
-  /** What to call the tar in messages. */
+  /** The tar's name in messages. */
   readonly name: string;
-  /** Gets every entry, in order, once all its bytes have passed. */
+  /** Receives every entry, in order, once all its bytes have been seen. */
   readonly emit: (entry: TarEntry) => void;
-  /** Called for what was dropped or changed; `Warnings.add` fits. */
+  /** Called for everything dropped or changed; `Warnings.add` fits. */
   readonly warn: WarnCallback;
-  /** Instead of the defaults. */
+  /** Override the defaults. */
   readonly limits?: Partial<TarLimits> | undefined;
   /**
-   * False: entries are emitted as soon as their headers were read, with payloads whose data runs and content hash say
-   * nothing, and the caller may skip the bytes of files. Default true.
+   * False: entries are emitted as soon as their headers have been read, with payloads whose data runs and content hash are
+   * meaningless, and the caller may skip the bytes of files. Default true.
    */
   readonly scanPayload?: boolean | undefined;
-  /** Zero blocks do not end the tar, as with tar(1)'s --ignore-zeros: for tars that were written one behind the other. */
+  /** Zero blocks do not end the tar, as with tar(1)'s --ignore-zeros: for concatenated tars. */
   readonly ignoreZeros?: boolean | undefined;
 }
 
-/** What the bytes at the current offset are, and how a message calls them. */
+/** What the bytes at the current offset are, and how messages describe them. */
 const STATES = {
   header: "a header",
   extension: "the data of an extended header",
@@ -78,7 +79,7 @@ const STATES = {
   ended: "what follows the end",
 } as const;
 
-/** The limits that are checked here, and how a message calls what they limit. */
+/** The limits checked here, and how messages describe what they limit. */
 const COUNTED = {
   layerEntries: "the number of entries",
   layerHeaders: "the number of headers",
@@ -87,7 +88,7 @@ const COUNTED = {
   extraPayloadPieces: "the number of pieces of payloads so far",
 } as const satisfies Partial<Record<keyof TarLimits, string>>;
 
-/** What a sparse file's map is read with, and the bytes of it that come out of the entry's own data. */
+/** The reader for a sparse file's map, and the number of the map's bytes in the entry's own data. */
 type MapReader =
   | { readonly kind: "oldMap"; readonly reader: OldSparseMapReader }
   | { readonly kind: "mapInData"; readonly reader: SparseMapReader; readonly sizeBytes: number };
@@ -122,10 +123,10 @@ export class TarIndexer {
   readonly #context: ReaderContext;
 
   #state: keyof typeof STATES = "header";
-  /** Bytes taken so far: the offset in the tar of the next byte. */
+  /** The number of bytes consumed: the offset in the tar of the next byte. */
   #offset = 0;
   #skipSizeBytes = 0;
-  /** How many of them fill up a block, and may be missing at the very end. */
+  /** How many of them are block padding, and may be missing at the very end. */
   #paddingSizeBytes = 0;
   #zeroBlocks = 0;
   #headerCount = 0;
@@ -133,23 +134,23 @@ export class TarIndexer {
   #attributeBytes = 0;
   #extraPieces = 0;
   #firstComment: ByteString | undefined;
-  /** Where what is not zero begins behind the end marker. */
+  /** Where nonzero bytes begin after the end marker. */
   #trailingOffset: number | undefined;
 
   /** A block that arrives in pieces. */
   readonly #block = new Uint8Array(TAR_BLOCK_SIZE_BYTES);
   #blockLength = 0;
 
-  /** The header or entry that is being read. */
+  /** The header or entry being read. */
   #location: TarLocation;
   readonly #extensions: ExtensionCollector;
   #current: EntryHeader | undefined;
   #map: MapReader | undefined;
-  /** What is left of the entry's data once its sparse map has been read. */
+  /** The rest of the entry's data after its sparse map. */
   #storedSizeBytes = 0;
   readonly #payload = new PayloadCollector();
 
-  /** Begins at the first byte of a tar. */
+  /** Starts at the first byte of a tar. */
   constructor(options: TarIndexerOptions) {
     this.#options = options;
     this.#limits = { ...DEFAULT_TAR_LIMITS, ...options.limits };
@@ -158,41 +159,41 @@ export class TarIndexer {
     this.#location = { tarName: options.name, headerOffset: 0, path: "" };
   }
 
-  /** Entries so far. */
+  /** The number of entries so far. */
   get entryCount(): number {
     return this.#entryCount;
   }
 
-  /** Headers of any kind so far. */
+  /** The number of headers of any kind so far. */
   get headerCount(): number {
     return this.#headerCount;
   }
 
-  /** The comment on the first entry, which may say something of the tar as a whole. */
+  /** The comment on the first entry, which may describe the whole tar. */
   get firstComment(): ByteString | undefined {
     return this.#firstComment;
   }
 
-  /** Whether the end marker has passed. */
+  /** Whether the end marker has been read. */
   get hasEnded(): boolean {
     return this.#state === "ended";
   }
 
-  /** How many of the next bytes need not be pushed, if as many are skipped. */
+  /** How many of the next bytes may be skipped instead of pushed. */
   get skippableBytes(): number {
     return this.#state === "skip" ? this.#skipSizeBytes : 0;
   }
 
-  /** Passes over bytes that are not pushed, at most {@link skippableBytes}. */
+  /** Skips bytes instead of pushing them, at most {@link skippableBytes}. */
   skip(sizeBytes: number): void {
     if (sizeBytes === 0) return;
     this.#offset += sizeBytes;
     this.#skip(this.#skipSizeBytes - sizeBytes, this.#paddingSizeBytes);
   }
 
-  /** Takes the next bytes of the tar. Errors: InputError; after one, the indexer is of no more use. */
+  /** Takes the next bytes of the tar. Errors: InputError; after one, the indexer must not be used. */
   push(bytes: Uint8Array): void {
-    // Plain views are faster to cut than node's Buffers, and cutting always means the same.
+    // Slicing plain views is faster than slicing node's Buffers, and always has the same meaning.
     const chunk = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
     let at = 0;
     while (at < chunk.length) {
@@ -202,7 +203,7 @@ export class TarIndexer {
     }
   }
 
-  /** Says that the tar ends here. Throws an InputError when it must not. */
+  /** Ends the tar. Throws an InputError if it must not end here. */
   end(): void {
     if (this.#state === "ended") return this.#checkRest();
     const data = { offset: this.#offset };
@@ -223,7 +224,7 @@ export class TarIndexer {
     this.#state = "ended";
   }
 
-  /** Looks at what stands behind the end marker. In front of it may be nothing, but then it is a tar's and no more. */
+  /** Checks what follows the end marker. A tar may be empty, but then it must contain nothing except zeros. */
   #checkRest(): void {
     const start = this.#trailingOffset;
     const { name, warn } = this.#options;
@@ -246,7 +247,7 @@ export class TarIndexer {
     warn("trailingBytes", name, why);
   }
 
-  /** Takes some of the chunk from `at`, at least one byte, and returns how much. */
+  /** Consumes at least one byte of the chunk from `at`; returns how many. */
   #take(chunk: Uint8Array, at: number): number {
     switch (this.#state) {
       case "payload":
@@ -272,20 +273,20 @@ export class TarIndexer {
     }
   }
 
-  /** Passes over bytes, to the next header; the last `paddingSizeBytes` of them are padding. */
+  /** Skips bytes up to the next header; the last `paddingSizeBytes` of them are padding. */
   #skip(sizeBytes: number, paddingSizeBytes: number): void {
     this.#skipSizeBytes = sizeBytes;
     this.#paddingSizeBytes = paddingSizeBytes;
     this.#state = sizeBytes > 0 ? "skip" : "header";
   }
 
-  /** Passes over data and the padding behind it. */
+  /** Skips data and the padding after it. */
   #skipData(sizeBytes: number): void {
     const paddedBytes = paddedSizeBytes(sizeBytes);
     this.#skip(paddedBytes, paddedBytes - sizeBytes);
   }
 
-  /** Whole blocks are read where they lie; others are put together first. */
+  /** Whole blocks are read in place; others are assembled first. */
   #takeBlock(chunk: Uint8Array, at: number): number {
     if (this.#blockLength === 0 && chunk.length - at >= TAR_BLOCK_SIZE_BYTES) {
       this.#readBlock(chunk, at, this.#offset);
@@ -344,14 +345,14 @@ export class TarIndexer {
     this.#state = sizeBytes > 0 ? "extension" : "header";
   }
 
-  /** Volume labels say nothing of a tree. Solaris ACLs and old GNU names do, and are lost. */
+  /** Volume labels do not describe the tree. Solaris ACLs and old GNU names do, and are lost. */
   #skipMetaEntry(flag: number, bytes: Uint8Array, base: number): void {
     this.#nameMetaHeader(bytes, base);
     if (flag !== TYPE_FLAG.gnuVolumeLabel) {
       const why = `an entry of type "${String.fromCharCode(flag)}" is skipped`;
       this.#options.warn("skippedEntry", describeLocation(this.#location), why);
     }
-    // An ACL stands between the extended headers and their entry; the others are entries of their own.
+    // An ACL is placed between the extended headers and their entry; the others are separate entries.
     if (flag !== TYPE_FLAG.solarisAcl) this.#extensions.take();
     this.#skipData(blockSize(bytes, base, this.#location));
   }
@@ -360,7 +361,7 @@ export class TarIndexer {
     this.#location = { tarName: this.#options.name, headerOffset, path };
   }
 
-  /** For messages: the name of a header without an entry, as its block has it. */
+  /** For messages: the name in the block of a header without an entry. */
   #nameMetaHeader(bytes: Uint8Array, base: number): void {
     this.#moveTo(this.#location.headerOffset, nameField(bytes, base, HEADER_FIELDS.name));
   }
@@ -418,7 +419,7 @@ export class TarIndexer {
     else this.#beginSparsePayload(reader.ranges, reader.sizeBytes, dataOffset);
   }
 
-  /** The map of GNU.sparse 1.0 must end within the entry's data. */
+  /** The GNU.sparse 1.0 map must end within the entry's data. */
   #awaitMapBlock(): void {
     if (this.#storedSizeBytes < TAR_BLOCK_SIZE_BYTES) {
       throw tarFault(this.#location, "its sparse map does not end within its data");
@@ -468,7 +469,7 @@ export class TarIndexer {
     this.#skip(padding, padding);
   }
 
-  /** Returns `found`, or throws when it is more than the limit. */
+  /** Returns `found`, or throws if it exceeds the limit. */
   #counted(limitName: keyof typeof COUNTED, found: number): number {
     const limit = this.#limits[limitName];
     if (found <= limit) return found;
@@ -476,9 +477,9 @@ export class TarIndexer {
   }
 }
 
-/** tar(1) fills up the last record of a tar with zeros; none is longer than this one. */
+/** tar(1) pads a tar's last record with zeros; no record is longer than this. */
 const EMPTY_TAR_BYTES_MAX = 1 << 20;
-/** What an attribute takes beside its bytes, and how much of a path counts as a name. */
+/** Overhead of an attribute beyond its bytes, and the part of a path that counts as a name. */
 const ATTRIBUTE_OVERHEAD_BYTES = 128;
 const NAME_BYTES = 256;
 
@@ -492,7 +493,7 @@ function attributeBytes({ path, linkTarget, xattrs }: Omit<TarEntry, "payload">)
 
 const NO_SEGMENTS: readonly DataSegment[] = [];
 
-/** Entries that stand for no file. */
+/** Entries that do not represent files. */
 function isMetaEntry(flag: number): boolean {
   return flag === TYPE_FLAG.solarisAcl || flag === TYPE_FLAG.gnuOldNames ||
     flag === TYPE_FLAG.gnuVolumeLabel;

@@ -1,6 +1,6 @@
 /**
- * Tar: entries read from any kind of tar, and written as PAX. A tar with the bytes of its files is opened by `openTar` of
- * `@blessfs/blessfs/source`.
+ * Tar: reads entries from any kind of tar, and writes them as PAX. To read the bytes of files as well, open the tar with
+ * `openTar` from `@blessfs/blessfs/source`.
  *
  * @example List what is in a tar
  * ```ts

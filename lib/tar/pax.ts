@@ -1,6 +1,6 @@
 /**
- * What a tar says of the image that it was exported from, in PAX `comment` records: every tool reads over them, as over
- * those of git-archive.
+ * PAX records, and what an exported tar says about its image in `comment` records, which every tool ignores, like those of
+ * git-archive.
  *
  * @module
  */
@@ -21,46 +21,46 @@ import {
 const UUID = /^blessfs uuid ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/;
 const FIRST_LAYER = /^blessfs first-layer ([1-9][0-9]{0,5})$/;
 
-/** Longer comments are not looked at. */
+/** Longer comments are ignored. */
 export const COMMENT_BYTES_MAX = 256;
 
-/** The comment on the first entry that names the UUID of the image. */
+/** The comment on the first entry, which names the image's UUID. */
 export function uuidComment(uuid: string): ByteString {
   return `blessfs uuid ${uuid}`;
 }
 
-/** The UUID that a comment names, in small letters; undefined for any other comment. */
+/** The UUID named in a comment, in lower case; undefined for any other comment. */
 export function uuidOfComment(comment: ByteString | undefined): string | undefined {
   return UUID.exec(comment ?? "")?.[1];
 }
 
-/** The comment of an entry whose payload lies behind that of other entries that come later in the order of paths. */
+/** The comment of an entry whose payload is stored after that of entries with later paths. */
 export function firstLayerComment(firstLayer: number): ByteString {
   return `blessfs first-layer ${firstLayer}`;
 }
 
-/** The number that an entry's comment names; undefined for any other comment. */
+/** The number in an entry's comment; undefined for any other comment. */
 export function firstLayerOfComment(comment: ByteString | undefined): number | undefined {
   if (comment === undefined) return undefined;
   const digits = FIRST_LAYER.exec(comment)?.[1];
   return digits === undefined ? undefined : Number(digits);
 }
 
-/** The GNU.sparse records, as they stand. */
+/** The GNU.sparse records, unparsed. */
 export interface PaxSparseRecords {
   major: ByteString;
   minor: ByteString;
   name: ByteString;
-  /** GNU.sparse.size (0.x) or, where that is missing, GNU.sparse.realsize (1.0). */
+  /** GNU.sparse.size (0.x) or, if it is missing, GNU.sparse.realsize (1.0). */
   size: ByteString;
   realSize: ByteString;
   numBlocks: ByteString;
   map: ByteString;
-  /** Version 0.0: offsets and lengths by turns. */
+  /** Version 0.0: alternating offsets and lengths. */
   readonly pairs: ByteString[];
 }
 
-/** What an extended header says of its entry. Undefined: nothing, or an empty value, which POSIX takes for nothing. */
+/** The content of an extended header. Undefined means a missing or empty value, which POSIX treats alike. */
 export class PaxRecords {
   path: ByteString | undefined = undefined;
   linkPath: ByteString | undefined = undefined;
@@ -80,9 +80,9 @@ export class PaxRecords {
   aclAccess: ByteString | undefined = undefined;
   aclDefault: ByteString | undefined = undefined;
   comment: ByteString | undefined = undefined;
-  /** Keys that were read and not used though they say something of the file. */
+  /** Keys that were not used although they describe the file. */
   dropped: ByteString[] | undefined = undefined;
-  /** A key that says the entry's data is not a plain file's. */
+  /** A key that marks the data as something other than a plain file's. */
   unsupported: ByteString | undefined = undefined;
 }
 
@@ -91,12 +91,11 @@ const LIBARCHIVE_XATTR = "LIBARCHIVE.xattr.";
 const NEWLINE = 0x0a;
 const SPACE = 0x20;
 const EQUALS = 0x3d;
-/** Longer length fields are refused; leading zeros are allowed. */
+/** Longer length fields are rejected; leading zeros are allowed. */
 const LENGTH_DIGITS = 20;
 
 /**
- * Reads the records of an `x` header, which are `bytes[start, end)`. A key that comes again replaces what came before.
- * Errors: InputError.
+ * Reads the records of an `x` header in `bytes[start, end)`. A repeated key replaces earlier values. Errors: InputError.
  */
 export function readPaxRecords(
   bytes: Uint8Array,
@@ -112,8 +111,8 @@ export function readPaxRecords(
 }
 
 /**
- * Calls `visit` with each key of the records in `bytes[dataStart, dataEnd)` and where its value lies. Throws an InputError
- * for a record that is not well formed.
+ * Calls `visit` with each key and the position of its value in the records in `bytes[dataStart, dataEnd)`. Throws an
+ * InputError for a malformed record.
  */
 export function forEachPaxRecord(
   bytes: Uint8Array,
@@ -158,7 +157,7 @@ export function forEachPaxRecord(
   }
 }
 
-/** The key of the record that every entry of GNU tar has is not made anew for each. */
+/** The key of a record in every GNU tar entry, which is not decoded anew each time. */
 const USUAL_KEY = "mtime";
 
 function keyAt(bytes: Uint8Array, start: number, end: number): ByteString {
@@ -168,7 +167,7 @@ function keyAt(bytes: Uint8Array, start: number, end: number): ByteString {
   return isUsual ? USUAL_KEY : byteStringFromBytes(bytes, start, end);
 }
 
-/** A record that is being read: its key, and where its value lies. */
+/** A record being read: its key and the position of its value. */
 interface RawRecord {
   readonly key: ByteString;
   readonly bytes: Uint8Array;
@@ -206,7 +205,7 @@ function takeRecord(records: PaxRecords, record: RawRecord): void {
   else if (text !== undefined) records[text] = valueOf(record);
   else if (key.startsWith(SCHILY_XATTR)) {
     const name = unescapeXattrName(key.slice(SCHILY_XATTR.length));
-    // A copy in any case: slice of a Buffer would be a view of a chunk that is soon something else.
+    // Always copy: slicing a Buffer gives a view of a chunk that will be reused.
     const value = new Uint8Array(bytes.subarray(start, end));
     (records.schilyXattrs ??= new Map()).set(name, value);
   } else if (key.startsWith(LIBARCHIVE_XATTR)) {
@@ -216,7 +215,7 @@ function takeRecord(records: PaxRecords, record: RawRecord): void {
   else if (start === end) return;
   else if (key === "SCHILY.acl.ace" || key === "SCHILY.fflags") (records.dropped ??= []).push(key);
   else if (isUnsupportedKey(key)) records.unsupported = key;
-  // Unknown ones are passed over, as POSIX wants it.
+  // Unknown keys are ignored, as POSIX requires.
 }
 
 const NUMBERS: ReadonlyMap<
@@ -236,7 +235,7 @@ const TEXTS: ReadonlyMap<ByteString, "aclAccess" | "aclDefault" | "selinuxLabel"
   ["RHT.security.selinux", "selinuxLabel"],
 ]);
 
-/** Keys under which the data is not what it seems: a file over several volumes, star's sparse files. */
+/** Keys that mean the data is not simply the file's content: multi-volume files, star's sparse files. */
 export function isUnsupportedKey(key: ByteString): boolean {
   return key === "GNU.volume.filename" || key === "GNU.volume.offset" ||
     key === "SCHILY.realsize" || key === "SCHILY.offset";
@@ -304,7 +303,7 @@ function timeValue(record: RawRecord): TarTime | undefined {
   throw valueFault(record, "decimal seconds below 2^53");
 }
 
-/** GNU tar's escapes in the keys of xattrs: `%3D` for an equals sign and `%25` for a percent sign, nothing else. */
+/** Undoes GNU tar's escapes in the keys of xattrs: `%3D` for an equals sign and `%25` for a percent sign, nothing else. */
 function unescapeXattrName(name: ByteString): ByteString {
   return name.includes("%")
     ? name.replace(/%(3D|25)/g, (_, code) => (code === "3D" ? "=" : "%"))
@@ -322,14 +321,14 @@ function valueFault(record: RawRecord, wanted: string): Error {
   return tarFault(record.location, `the PAX record ${key} is ${value}; wanted ${wanted}`);
 }
 
-/** How the reader tells of what it dropped or changed: `Warnings.add` fits. */
+/** Receives reports of what the reader dropped or changed; `Warnings.add` fits. */
 export type WarnCallback = (kind: string, what: string, why: string) => void;
 
-/** What the records of an entry say beside its header. */
+/** What an entry's records say in addition to its header. */
 export interface PaxAttributes {
-  /** In byte order of their names, each name once. */
+  /** Sorted by name in byte order; names are unique. */
   readonly xattrs: readonly Xattr[];
-  /** Permissions of the entry's mode by an access ACL's text; undefined when there is none. */
+  /** The mode's permissions according to an access ACL's text; undefined if there is none. */
   readonly permissions: number | undefined;
 }
 
@@ -338,9 +337,9 @@ const ACCESS_ACL = "system.posix_acl_access";
 const DEFAULT_ACL = "system.posix_acl_default";
 
 /**
- * All xattrs. Where several records give the same one, SCHILY.xattr wins over LIBARCHIVE.xattr, and both over SCHILY.acl and
- * RHT.security.selinux. The text of an access ACL also sets the permissions, as the kernel does when tar(1) applies it:
- * bsdtar writes a mode whose group bits are not the ACL's mask. Errors: InputError.
+ * All xattrs. If several records set the same one, SCHILY.xattr takes precedence over LIBARCHIVE.xattr, and both over
+ * SCHILY.acl and RHT.security.selinux. The text of an access ACL also sets the permissions, as the kernel does when tar(1)
+ * applies it: bsdtar writes a mode whose group bits are not the ACL's mask. Errors: InputError.
  */
 export function paxAttributes(
   records: PaxRecords | undefined,
@@ -361,7 +360,7 @@ export function paxAttributes(
     values.set("security.selinux", bytesFromByteString(`${records.selinuxLabel}\0`));
   }
   const access = values.has(ACCESS_ACL) ? undefined : readAcl(records.aclAccess, location, warn);
-  // An access ACL of the three base entries is the mode once more; the kernel keeps none either.
+  // An access ACL with only the three base entries duplicates the mode; the kernel does not keep one either.
   if (access && !access.isMinimal) values.set(ACCESS_ACL, access.value);
   const fallback = values.has(DEFAULT_ACL)
     ? undefined
@@ -380,7 +379,7 @@ function sortedXattrs(values: ReadonlyMap<ByteString, Uint8Array>, location: Tar
   return [...values].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, value]) => ({ name, value }));
 }
 
-/** An ACL's text; undefined when there is none, or when it is dropped with a warning. */
+/** Reads an ACL's text; undefined if there is none, or if it is dropped with a warning. */
 function readAcl(
   text: ByteString | undefined,
   location: TarLocation,
@@ -405,12 +404,12 @@ function readAcl(
   }
 }
 
-/** The names of LIBARCHIVE.xattr are percent-encoded; a percent sign with no two hex digits stands for itself. */
+/** The names in LIBARCHIVE.xattr are percent-encoded; a percent sign not followed by two hex digits is literal. */
 function decodePercent(name: ByteString): ByteString {
   return name.replace(/%([0-9A-Fa-f]{2})/g, (_, hex) => String.fromCharCode(parseInt(hex, 16)));
 }
 
-/** Base64 with or without padding. Line breaks are skipped, as base64(1) writes them (RFC 2045, section 6.8). */
+/** Decodes base64 with or without padding. Line breaks, which base64(1) writes, are skipped (RFC 2045, section 6.8). */
 function decodeBase64(key: ByteString, broken: ByteString, location: TarLocation): Uint8Array {
   const text = broken.replace(/[\r\n]/g, "");
   const padding = text.endsWith("==") ? 2 : text.endsWith("=") ? 1 : 0;

@@ -1,6 +1,6 @@
 /**
- * The stored bytes of files: which blocks of a file hold anything and what they add up to, and the maps of sparse files, in all
- * of GNU's forms (GNU tar manual, "Storing Sparse Files").
+ * The stored bytes of files: which blocks of a file contain data, their checksum, and the maps of sparse files in all of
+ * GNU's formats (GNU tar manual, "Storing Sparse Files").
  *
  * @module
  */
@@ -30,27 +30,27 @@ import type { PaxSparseRecords } from "./pax.ts";
 
 const NO_SEGMENTS: readonly DataSegment[] = [];
 
-/** Collects one payload after the other. */
+/** Collects one payload after another. */
 export class PayloadCollector {
   readonly #scanner = new PayloadScanner();
   #segments = NO_SEGMENTS;
   #sizeBytes = 0;
   #remaining = 0;
-  /** Where the next byte belongs: a segment, and how far into it. */
+  /** The position of the next byte: a segment and the offset in it. */
   #segmentIndex = 0;
   #inSegment = 0;
 
-  /** Stored bytes that are still to come. */
+  /** The number of stored bytes still to come. */
   get remaining(): number {
     return this.#remaining;
   }
 
-  /** Segments and data runs beyond the first of each, so far: what memory the index takes. */
+  /** The number of segments and data runs so far beyond the first of each, which determines the index's memory use. */
   get extraPieces(): number {
     return Math.max(0, this.#segments.length - 1) + Math.max(0, this.#scanner.runCount - 1);
   }
 
-  /** Starts on a file. The segments are stored back to back. */
+  /** Starts a file. The segments are stored contiguously. */
   begin(segments: readonly DataSegment[], sizeBytes: number, storedSizeBytes: number): void {
     this.#segments = segments;
     this.#sizeBytes = sizeBytes;
@@ -59,7 +59,7 @@ export class PayloadCollector {
     this.#inSegment = 0;
   }
 
-  /** Takes what belongs to the payload from `chunk[at...]`; returns how much that was. */
+  /** Consumes the payload's bytes from `chunk[at...]`; returns how many there were. */
   push(chunk: Uint8Array, at: number): number {
     const taken = Math.min(this.#remaining, chunk.length - at);
     const end = at + taken;
@@ -78,7 +78,7 @@ export class PayloadCollector {
     return taken;
   }
 
-  /** The index of the whole payload. */
+  /** The index of the complete payload. */
   finish(): PayloadIndex {
     if (this.#sizeBytes === 0) return EMPTY_PAYLOAD_INDEX;
     const { dataRuns, contentHash } = this.#scanner.finish();
@@ -86,7 +86,7 @@ export class PayloadCollector {
   }
 }
 
-/** What a scan finds out: see PayloadIndex. */
+/** The result of a scan: see PayloadIndex. */
 export interface PayloadScan {
   readonly dataRuns: readonly BlockRun[];
   readonly contentHash: number;
@@ -95,23 +95,23 @@ export interface PayloadScan {
 const NO_RUNS: readonly BlockRun[] = [];
 
 /**
- * Scans one file after the other. The bytes of a file come in pieces of any length at ascending offsets; what is left out
- * is zeros. Whole blocks are looked at in place; only a block that is cut by the end of a piece is copied together.
+ * Scans one file after another. A file's bytes arrive in pieces of any length at ascending offsets; gaps are zeros. Whole
+ * blocks are examined in place; only a block split between pieces is copied.
  */
 export class PayloadScanner {
   readonly #partial = new Uint8Array(BLOCK_SIZE_BYTES);
-  /** Which block `#partial` is, and how much of it is filled; 0 when there is none. */
+  /** The block in `#partial`, and how much of it is filled; 0 if there is none. */
   #partialBlock = 0;
   #partialLength = 0;
   readonly #runs: { startBlock: number; blockCount: number }[] = [];
   #hash = 0;
 
-  /** Runs of the current file so far. */
+  /** The number of runs in the current file so far. */
   get runCount(): number {
     return this.#runs.length;
   }
 
-  /** Takes `bytes[start, end)`, which is at `fileOffset` in the file. */
+  /** Takes `bytes[start, end)`, located at `fileOffset` in the file. */
   push(fileOffset: number, bytes: Uint8Array, start: number, end: number): void {
     let at = start;
     let offset = fileOffset;
@@ -131,7 +131,7 @@ export class PayloadScanner {
     if (end > wholeEnd) this.#addPartial(offset, bytes, wholeEnd, end);
   }
 
-  /** Closes the file, and is ready for the next. */
+  /** Finishes the file and prepares for the next. */
   finish(): PayloadScan {
     if (this.#partialLength > 0) this.#closePartial();
     const scan = { dataRuns: this.#takeRuns(), contentHash: this.#hash };
@@ -144,11 +144,11 @@ export class PayloadScanner {
     const [first] = this.#runs;
     if (first === undefined) return NO_RUNS;
     if (this.#runs.length === 1 && first.startBlock === 0) return runFromStart(first.blockCount);
-    // A slice holds no more room than it needs; an array that has grown does, and there may be millions.
+    // A slice allocates only what it needs; an array that has grown does not, and there may be millions.
     return this.#runs.slice();
   }
 
-  /** Blocks that lie whole in `bytes`. Stretches of data are hashed at once. */
+  /** Adds the blocks that are entirely in `bytes`. Stretches of data are hashed at once. */
   #addWhole(firstBlock: number, bytes: Uint8Array, start: number, end: number): void {
     let block = firstBlock;
     let dataStart = -1;
@@ -165,7 +165,7 @@ export class PayloadScanner {
     if (dataStart >= 0) this.#addData(block, bytes, dataStart, end);
   }
 
-  /** A stretch of data blocks; returns the block behind it. */
+  /** Adds a stretch of data blocks; returns the block after it. */
   #addData(block: number, bytes: Uint8Array, start: number, end: number): number {
     const count = (end - start) / BLOCK_SIZE_BYTES;
     this.#hash = crc32(bytes.subarray(start, end), this.#hash);
@@ -175,7 +175,7 @@ export class PayloadScanner {
     return block + count;
   }
 
-  /** A part of one block. Parts of a block come in ascending order; zeros between them. */
+  /** Adds a part of one block. A block's parts arrive in ascending order, with zeros between them. */
   #addPartial(fileOffset: number, bytes: Uint8Array, start: number, end: number): void {
     const block = Math.floor(fileOffset / BLOCK_SIZE_BYTES);
     if (this.#partialLength > 0 && this.#partialBlock !== block) this.#closePartial();
@@ -196,16 +196,16 @@ export class PayloadScanner {
   }
 }
 
-/** A range of a file that is stored; empty ranges may occur. */
+/** A stored range of a file; empty ranges may occur. */
 export interface SparseRange {
   readonly fileOffset: number;
   readonly lengthBytes: number;
 }
 
-/** How an entry's PAX records say that it is sparse. */
+/** How an entry's PAX records describe a sparse file. */
 export type PaxSparseForm =
   & {
-    /** The path, which the records before may not have; empty when it is not said. */
+    /** The path, which the preceding records may lack; empty if not stated. */
     readonly path: ByteString;
     readonly sizeBytes: number;
   }
@@ -216,7 +216,7 @@ export type PaxSparseForm =
     | { readonly kind: "mapInData" }
   );
 
-/** Reads the GNU.sparse records; undefined when they do not make the entry sparse. Errors: InputError. */
+/** Reads the GNU.sparse records; undefined if they do not make the entry sparse. Errors: InputError. */
 export function paxSparseForm(
   records: PaxSparseRecords,
   location: TarLocation,
@@ -251,7 +251,7 @@ export function paxSparseForm(
   };
 }
 
-/** The map of 0.1, `OFFSET,LENGTH,...`, and the pairs of 0.0 put into the same form. */
+/** Parses the 0.1 map, `OFFSET,LENGTH,...`, or the pairs of 0.0 converted to that form. */
 function parseMapRecord(
   map: ByteString,
   records: PaxSparseRecords,
@@ -279,13 +279,13 @@ function parseMapRecord(
   return ranges;
 }
 
-/** Reads the map of GNU.sparse 1.0, one block after the other: decimal numbers, each with a newline. */
+/** Reads a GNU.sparse 1.0 map block by block: decimal numbers, each followed by a newline. */
 export class SparseMapReader {
   readonly #location: TarLocation;
   readonly #limits: TarLimits;
   readonly #ranges: SparseRange[] = [];
   #digits = "";
-  /** How many ranges there are to be; undefined until the first number. */
+  /** The expected number of ranges; undefined until the first number. */
   #rangeCount: number | undefined;
   #pendingOffset: number | undefined;
 
@@ -294,7 +294,7 @@ export class SparseMapReader {
     this.#limits = limits;
   }
 
-  /** Takes the next block of the data; returns the map when it ends in this block. What follows it is padding. */
+  /** Takes the next block of data; returns the map if it ends in this block. The rest of the block is padding. */
   push(bytes: Uint8Array, base: number): readonly SparseRange[] | undefined {
     for (let at = base; at < base + TAR_BLOCK_SIZE_BYTES; at++) {
       const code = bytes[at]!;
@@ -320,12 +320,12 @@ export class SparseMapReader {
   }
 }
 
-/** Where the sparse fields of the old GNU header lie, and of the blocks that carry its map on. */
+/** The sparse fields of an old GNU header and of the blocks that continue its map. */
 const OLD_MAP_IN_HEADER = { offset: 386, entryCount: 4, extendedOffset: 482 } as const;
 const OLD_MAP_IN_EXTENSION = { offset: 0, entryCount: 21, extendedOffset: 504 } as const;
 const OLD_MAP_NUMBER_SIZE_BYTES = 12;
 
-/** Reads the map of the old GNU format: a few ranges in the header, the rest in blocks behind it. */
+/** Reads an old GNU map: a few ranges in the header, the rest in the blocks after it. */
 export class OldSparseMapReader {
   readonly #location: TarLocation;
   readonly #limits: TarLimits;
@@ -345,7 +345,7 @@ export class OldSparseMapReader {
     this.#take(header, base, OLD_MAP_IN_HEADER);
   }
 
-  /** Takes a block behind the header. */
+  /** Takes a block that follows the header. */
   push(bytes: Uint8Array, base: number): void {
     this.#take(bytes, base, OLD_MAP_IN_EXTENSION);
   }
@@ -375,8 +375,8 @@ export class OldSparseMapReader {
 }
 
 /**
- * Where each range is stored, given that the ranges lie back to back from `storeOffset`. Empty ranges are left out.
- * Throws an InputError unless they ascend, do not overlap, stay within the file and add up to what is stored.
+ * Where each range is stored, given that the ranges are contiguous from `storeOffset`. Empty ranges are dropped. Throws an
+ * InputError unless they ascend, do not overlap, stay within the file and add up to the stored size.
  */
 export function placeRanges(
   ranges: readonly SparseRange[],
@@ -414,7 +414,7 @@ export function placeRanges(
   return segments.slice(); // with no more room than it needs
 }
 
-/** No number of a map needs more: 2^53 has 16. */
+/** No number in a map needs more: 2^53 has 16. */
 const MAP_NUMBER_DIGITS = 20;
 
 function mapNumber(text: ByteString, location: TarLocation, isUnfinished = false): number {

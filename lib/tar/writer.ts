@@ -1,11 +1,10 @@
 /**
- * Writes tar entries in the POSIX PAX format: a plain ustar header when everything fits one, with an extended header
- * before it when not. Pure functions, and the same entry always gives the same bytes.
+ * Writes tar entries in the POSIX PAX format: a plain ustar header if everything fits, otherwise preceded by an extended
+ * header. Pure functions: the same entry always gives the same bytes.
  *
- * Kept where the format has room for it: names as bytes (with `hdrcharset=BINARY` when they are not UTF-8), times to the
- * nanosecond and before 1970, any uid and gid, xattrs as `SCHILY.xattr.*` (ACLs too, in the
- * system call's format, and once more as text), and
- * sparse files as GNU.sparse 1.0.
+ * Everything the format has room for is preserved: names as bytes (with `hdrcharset=BINARY` if they are not UTF-8), times
+ * to the nanosecond and before 1970, any uid and gid, xattrs as `SCHILY.xattr.*` (including ACLs in the system call format,
+ * and again as text), and sparse files as GNU.sparse 1.0.
  *
  * @module
  */
@@ -29,21 +28,21 @@ import { firstLayerComment } from "./pax.ts";
 
 /** A range of a file that is stored in the tar. */
 export interface StoredRange {
-  /** Where in the file. */
+  /** Offset in the file. */
   readonly fileOffset: number;
   /** How many bytes. */
   readonly lengthBytes: number;
 }
 
-/** What to write for one entry: the head, then the ranges back to back, then zeros. */
+/** What to write for one entry: the head, then the ranges contiguously, then zeros. */
 export interface EncodedTarEntry {
-  /** All header blocks, and the sparse map when there is one: whole tar blocks. */
+  /** All header blocks, and the sparse map if there is one: whole tar blocks. */
   readonly head: Uint8Array<ArrayBuffer>;
-  /** The parts of the file to store, ascending. A part may lie partly in a hole; zeros are stored for that. */
+  /** The parts of the file to store, ascending. If a part extends into a hole, zeros are stored there. */
   readonly storedRanges: readonly StoredRange[];
-  /** The sum of the ranges. */
+  /** The total length of the ranges. */
   readonly storedSizeBytes: number;
-  /** Zeros that fill the last block, 0 to 511. */
+  /** The number of zeros that fill the last block, 0 to 511. */
   readonly paddingSizeBytes: number;
 }
 
@@ -66,10 +65,10 @@ const FLAG_OF_KIND: Readonly<Record<TarEntryKind, number>> = {
 };
 
 /**
- * The bytes of an entry up to its payload, and what payload has to follow. Of the payload index only `sizeBytes` and
- * `segments` matter: a file whose segments leave holes is written sparse.
+ * The bytes of an entry up to its payload, and the payload that must follow. Only `sizeBytes` and `segments` of the
+ * payload index matter: a file whose segments leave holes is written sparse.
  *
- * @param comment what readers pass over
+ * @param comment text that readers ignore
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
@@ -135,13 +134,13 @@ export function encodeTarEntry(
 }
 
 /**
- * The headers of an entry as GNU tar writes them with `--format=posix --numeric-owner --xattrs
- * --pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime`: byte for byte, so that a tree has the same digest
- * whoever reads it. Not for sparse files: there GNU tar puts the number of its process in.
+ * Writes an entry's headers byte for byte as GNU tar does with `--format=posix --numeric-owner --xattrs
+ * --pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime`, so that a tree has the same digest whichever way it
+ * is read. Not for sparse files: GNU tar includes its process id in those.
  *
- * @param entry its path begins with `./`; its xattrs are written in their order
- * @param target may be too short: nothing is written then
- * @returns how long they are; -1 for numbers that GNU tar would write in other ways
+ * @param entry its path begins with `./`; its xattrs are written in the given order
+ * @param target may be too short, in which case nothing is written
+ * @returns the length of the headers; -1 for numbers that GNU tar would write differently
  */
 export function putGnuTarHead(
   entry: Omit<TarEntry, "headerOffset">,
@@ -177,7 +176,7 @@ export function putGnuTarHead(
   return lengthBytes;
 }
 
-/** The extended records of an entry, in GNU tar's order. */
+/** An entry's extended records, in GNU tar's order. */
 function gnuRecords(entry: Omit<TarEntry, "headerOffset">): Uint8Array {
   const { path, linkTarget, uid, gid, mtimeSeconds, mtimeNanoseconds, xattrs } = entry;
   const nameBytes = HEADER_FIELDS.name.lengthBytes;
@@ -208,7 +207,7 @@ function gnuHeaderName(path: ByteString): ByteString {
     : `${bare.slice(0, slash)}/PaxHeaders/${bare.slice(slash + 1)}`;
 }
 
-/** What the records depend on beside the entry. */
+/** What the records depend on besides the entry. */
 interface RecordNeeds {
   readonly sparseSizeBytes: number | undefined;
   readonly pathNeedsRecord: boolean;
@@ -216,7 +215,7 @@ interface RecordNeeds {
   readonly comment: ByteString | undefined;
 }
 
-/** The extended records of an entry, in a fixed order. */
+/** An entry's extended records, in a fixed order. */
 function recordsOf(
   entry: Omit<TarEntry, "headerOffset">,
   { sparseSizeBytes, pathNeedsRecord, dataSizeBytes, comment }: RecordNeeds,
@@ -252,7 +251,7 @@ function recordsOf(
   else if (entry.firstLayer !== undefined && entry.firstLayer > 0) {
     records.add("comment", firstLayerComment(entry.firstLayer));
   }
-  // The xattr says it all, but GNU tar and libarchive set ACLs only from their text.
+  // The xattr is complete, but GNU tar and libarchive set ACLs only from text.
   for (const { name, value } of entry.xattrs) {
     const text = ACL_RECORDS.has(name) ? aclToText(value) : undefined;
     if (text !== undefined) records.add(ACL_RECORDS.get(name)!, text);
@@ -263,12 +262,12 @@ function recordsOf(
   return records.bytes();
 }
 
-/** How many bytes an `x` header takes with its records, padded; none without records. */
+/** The padded length of an `x` header and its records; 0 without records. */
 function extendedSizeBytes(records: Uint8Array): number {
   return records.length === 0 ? 0 : TAR_BLOCK_SIZE_BYTES + paddedSizeBytes(records.length);
 }
 
-/** Writes them where zeros are. */
+/** Writes the header and records into a zeroed buffer. */
 function putExtendedHeader(
   target: Uint8Array,
   base: number,
@@ -293,8 +292,8 @@ function putExtendedHeader(
 }
 
 /**
- * What of a file to store. Segments are widened to whole tar blocks of the file, since GNU tar starts every segment of
- * a sparse file on a block of its own; where they meet they become one.
+ * The ranges of a file to store. Segments are widened to whole tar blocks of the file, since GNU tar starts every segment
+ * of a sparse file on a new block; segments that then meet are merged.
  */
 function storedRangesOf(payload: PayloadIndex): StoredRange[] {
   const ranges: { fileOffset: number; lengthBytes: number }[] = [];
@@ -316,10 +315,10 @@ function storedRangesOf(payload: PayloadIndex): StoredRange[] {
   return ranges;
 }
 
-/** The map of GNU.sparse 1.0: decimal lines, the count and then offset and length of each range, padded. */
+/** The GNU.sparse 1.0 map: decimal lines with the count, then each range's offset and length; padded. */
 function sparseMap(ranges: readonly StoredRange[], sizeBytes: number): Uint8Array {
   const numbers = ranges.flatMap((range) => [range.fileOffset, range.lengthBytes]);
-  // As GNU tar: an empty range marks the end of a file that ends in a hole.
+  // As in GNU tar, an empty range marks the end of a file that ends in a hole.
   const last = ranges.at(-1);
   if (!last || last.fileOffset + last.lengthBytes < sizeBytes) numbers.push(sizeBytes, 0);
   const text = `${[numbers.length / 2, ...numbers].join("\n")}\n`;
@@ -328,7 +327,7 @@ function sparseMap(ranges: readonly StoredRange[], sizeBytes: number): Uint8Arra
   return bytes;
 }
 
-/** A time as PAX writes it: the real value, so half a second before 1970 is `-0.5`. */
+/** Formats a time for PAX: the real value, so half a second before 1970 is `-0.5`. */
 function paxTime(seconds: number, nanoseconds: number): string {
   const backwards = seconds < 0 && nanoseconds > 0;
   const whole = backwards ? -(seconds + 1) : Math.abs(seconds);
@@ -337,18 +336,18 @@ function paxTime(seconds: number, nanoseconds: number): string {
   return `${seconds < 0 ? "-" : ""}${whole}${digits === "" ? "" : `.${digits}`}`;
 }
 
-/** How a path fits the name and prefix fields; undefined when it does not. */
+/** Splits a path into the prefix and name fields; undefined if it does not fit. */
 function splitName(path: ByteString): { prefix: ByteString; name: ByteString } | undefined {
   if (!isAscii(path)) return undefined;
   if (path.length <= HEADER_FIELDS.name.lengthBytes) return { prefix: "", name: path };
-  // The first slash that leaves a name short enough. Prefix and name must both be non-empty.
+  // The first slash that leaves a short enough name. Prefix and name must both be non-empty.
   const from = Math.max(1, path.length - HEADER_FIELDS.name.lengthBytes - 1);
   const slash = path.indexOf("/", from);
   if (slash < 0 || slash > USTAR_PREFIX.lengthBytes || slash === path.length - 1) return undefined;
   return { prefix: path.slice(0, slash), name: path.slice(slash + 1) };
 }
 
-/** The name of a sparse file for readers that know nothing of them: as GNU tar, with 0 for the process id. */
+/** A sparse file's name for readers without sparse support: as in GNU tar, with 0 for the process id. */
 function sparseFileName(path: ByteString): ByteString {
   return asciiOnly(`GNUSparseFile.0/${lastName(path)}`);
 }
@@ -358,8 +357,8 @@ function lastName(path: ByteString): ByteString {
 }
 
 /**
- * GNU tar's escapes for an xattr's name in a PAX key, as sparingly as can be, since other readers do not know them: `%3D`
- * for an equals sign, which could not stand there, and `%25` for a percent sign that would be taken for an escape.
+ * GNU tar's escapes for an xattr's name in a PAX key, used only where necessary, since other readers do not know them:
+ * `%3D` for an equals sign, which is not allowed there, and `%25` for a percent sign that would look like an escape.
  */
 function escapeXattrName(name: ByteString): ByteString {
   return name.replace(/%(?=25|3D)/g, "%25").replaceAll("=", "%3D");
@@ -383,14 +382,14 @@ function asciiOnly(name: ByteString): ByteString {
   return name.replace(/[^\x00-\x7f]/g, "_");
 }
 
-/** Whether `value` fits a field of octal digits that ends in a NUL. */
+/** Whether `value` fits a field of octal digits with a terminating NUL. */
 export function fitsOctal(value: number, field: HeaderField): boolean {
   return value >= 0 && value < 8 ** (field.lengthBytes - 1);
 }
 
 /**
- * Writes a number: octal digits and a NUL when it fits, else base-256 (first byte 0x80, or 0xff for a negative number,
- * then two's complement). A number that does not fit gets a PAX record too; base-256 keeps readers without PAX in step.
+ * Writes a number: octal digits and a NUL if it fits, otherwise base-256 (first byte 0x80, or 0xff for a negative number,
+ * then two's complement). A number that does not fit also gets a PAX record; base-256 keeps readers without PAX in step.
  */
 export function putNumber(
   block: Uint8Array,
@@ -416,7 +415,7 @@ export function putNumber(
   block[offset] = value < 0 ? 0xff : 0x80;
 }
 
-/** Writes the bytes of a byte string, cut at the end of the field. */
+/** Writes the bytes of a byte string, truncated at the end of the field. */
 export function putName(
   block: Uint8Array,
   field: HeaderField,
@@ -427,7 +426,7 @@ export function putName(
   for (let i = 0; i < count; i++) block[base + field.offset + i] = name.charCodeAt(i);
 }
 
-/** What a header block says. */
+/** The content of a header block. */
 interface HeaderBlock {
   readonly name: ByteString;
   readonly prefix: ByteString;
@@ -437,14 +436,14 @@ interface HeaderBlock {
   readonly gid: number;
   readonly sizeBytes: number;
   readonly mtimeSeconds: number;
-  /** Undefined leaves its fields empty. */
+  /** Undefined leaves the device fields empty. */
   readonly device: { readonly deviceMajor: number; readonly deviceMinor: number } | undefined;
   readonly typeFlag: number;
 }
 
 const NO_DEVICE = { deviceMajor: 0, deviceMinor: 0 };
 
-/** Writes a header block where zeros are. */
+/** Writes a header block into a zeroed buffer. */
 function putHeader(target: Uint8Array, base: number, header: HeaderBlock): void {
   const { device } = header;
   putName(target, HEADER_FIELDS.name, header.name, base);
@@ -463,7 +462,7 @@ function putHeader(target: Uint8Array, base: number, header: HeaderBlock): void 
   sealHeader(target, base);
 }
 
-/** Writes the magic, then the checksum: call it last. */
+/** Writes the magic, then the checksum; call it last. */
 export function sealHeader(target: Uint8Array, base = 0): void {
   putName(target, HEADER_FIELDS.magic, "ustar\x0000", base);
   const { offset } = HEADER_FIELDS.checksum;
@@ -482,7 +481,9 @@ export function sealHeader(target: Uint8Array, base = 0): void {
   target[base + offset + 7] = 0x20;
 }
 
-/** Where there may be anything but zeros, and whether a zero is the last of it. A million headers have to be quick. */
+/**
+ * The ranges that may be nonzero, and whether each ends at its first zero. Speed matters: there may be a million headers.
+ */
 const SUMMED_RANGES: readonly (readonly [start: number, end: number, isText: boolean])[] = [
   [HEADER_FIELDS.name.offset, HEADER_FIELDS.mode.offset, true],
   [HEADER_FIELDS.mode.offset, HEADER_FIELDS.checksum.offset, false],
@@ -496,11 +497,11 @@ const SUMMED_RANGES: readonly (readonly [start: number, end: number, isText: boo
 export class PaxRecordWriter {
   #text: ByteString = "";
 
-  /** Adds a record. The key holds no `=` and no NUL; a value may be any bytes. */
+  /** Adds a record. The key must not contain `=` or NUL; the value may be any bytes. */
   add(key: ByteString, value: ByteString | Uint8Array): void {
     const text = typeof value === "string" ? value : byteStringFromBytes(value);
     const restSizeBytes = key.length + text.length + 3; // the space, the '=' and the newline
-    // The length counts its own digits, and they may become one more by that.
+    // The length includes its own digits, which may add one more digit.
     let lengthBytes = restSizeBytes + `${restSizeBytes}`.length;
     lengthBytes = restSizeBytes + `${lengthBytes}`.length;
     this.#text += `${lengthBytes} ${key}=${text}\n`;

@@ -234,7 +234,7 @@ class Transfer {
     return this.#entityTag === undefined ? range : { ...range, "If-Range": this.#entityTag };
   }
 
-  /** How many bytes of a response had already been received; undefined if it is unusable, but another may not be. */
+  /** How many bytes at the start of a response to skip; undefined if it is unusable but another request may succeed. */
   async accept(
     client: RegistryClient,
     { descriptor, what }: BlobRequest,
