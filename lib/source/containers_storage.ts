@@ -125,8 +125,8 @@ function copyFault(what: string, program: string, { exitCode, complaints }: Prog
     });
   }
   const lines = complaints.trim().split("\n");
-  const said = messageOf(lines.at(-1) ?? "").slice(-SHOWN_CHARACTERS);
-  return new IoError(what, `${program} failed with exit code ${exitCode}: ${displayText(said)}`);
+  const message = messageOf(lines.at(-1) ?? "").slice(-SHOWN_CHARACTERS);
+  return new IoError(what, `${program} failed with exit code ${exitCode}: ${displayText(message)}`);
 }
 
 /** The message in a line from Go's logrus, or the whole line. */

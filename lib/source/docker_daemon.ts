@@ -225,11 +225,11 @@ async function wholeBody(pieces: AsyncIterable<Uint8Array>, daemon: Daemon): Pro
 
 function refusal(daemon: Daemon, status: number, body: Uint8Array): InputError | IoError {
   const { what, endpoint: { name } } = daemon;
-  const said = daemonMessage(body);
+  const message = daemonMessage(body);
   if (status !== 404) {
-    return new IoError(what, `${name} answers with status ${status}${said && `: "${said}"`}`);
+    return new IoError(what, `${name} answers with status ${status}${message && `: "${message}"`}`);
   }
-  return new InputError(what, `${name} has no such image${said && `: it says "${said}"`}`, {
+  return new InputError(what, `${name} has no such image${message && `: it says "${message}"`}`, {
     hint:
       "`docker images` or `podman images` lists what is there; docker://NAME pulls from a registry",
   });

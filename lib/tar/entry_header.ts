@@ -104,7 +104,7 @@ export class ExtensionCollector {
   /** Consumes the data's bytes from `chunk[at...]`; returns how many there were. Errors: InputError. */
   push(chunk: Uint8Array, at: number): number {
     const taken = Math.min(this.missing, chunk.length - at);
-    const isWhole = taken === this.#wanted; // then it need not be copied
+    const isWhole = taken === this.#wanted; // no copy needed
     if (!isWhole) {
       this.#grow(this.#length + taken);
       this.#buffer.set(chunk.subarray(at, at + taken), this.#length);

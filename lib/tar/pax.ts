@@ -184,7 +184,7 @@ function takeRecord(records: PaxRecords, record: RawRecord): void {
       return;
     case "atime":
     case "ctime":
-      return; // the commonest keys that are not needed
+      return; // the most common unused keys
     case "comment":
       if (end - start <= COMMENT_BYTES_MAX) records.comment = valueOf(record);
       return;

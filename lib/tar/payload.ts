@@ -359,7 +359,7 @@ export class OldSparseMapReader {
     const lengthBytes = OLD_MAP_NUMBER_SIZE_BYTES;
     for (let i = 0; i < form.entryCount; i++) {
       const offset = form.offset + i * 2 * lengthBytes;
-      if (bytes[base + offset] === 0) return; // an unused place ends the block
+      if (bytes[base + offset] === 0) return; // an unused slot ends the block
       const fileOffset = readNumberField(bytes, base, { offset, lengthBytes });
       const length = readNumberField(bytes, base, { offset: offset + lengthBytes, lengthBytes });
       if (!(fileOffset >= 0 && length >= 0)) {
@@ -411,7 +411,7 @@ export function placeRanges(
       { expected: stored, actual: storedSizeBytes },
     );
   }
-  return segments.slice(); // with no more room than it needs
+  return segments.slice(); // allocates only what it needs
 }
 
 /** No number in a map needs more: 2^53 has 16. */

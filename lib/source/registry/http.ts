@@ -379,22 +379,24 @@ const SHOWN_CHARACTERS = 160;
 /** Interprets the failure of a `fetch` or of reading its body. */
 export function networkFault(error: unknown): NetworkFault {
   if (error instanceof ProxyError) return new NetworkFault(displayText(error.message), false);
-  const said: string[] = [];
+  const texts: string[] = [];
   let current = error;
   for (let depth = 0; depth < MAX_CAUSES && current instanceof Error; depth++) {
     const { code } = current as { code?: unknown };
-    if (typeof code === "string" && !(current instanceof BlessfsError)) said.push(code);
-    said.push(current.message);
+    if (typeof code === "string" && !(current instanceof BlessfsError)) texts.push(code);
+    texts.push(current.message);
     current = current.cause;
   }
   // The innermost cause is the most specific; outer ones often say only that something failed.
-  for (const text of said.reverse()) {
+  for (const text of texts.reverse()) {
     const known = KNOWN_FAULTS.find(([signs]) => signs.test(text));
     if (!known) continue;
     const [, why, isTransient, remedy] = known;
     return new NetworkFault(why, isTransient, { remedies: remedy && [remedy] });
   }
-  const shown = displayText((said[0] ?? "it failed").replace(/[a-z][a-z0-9+.-]*:\/\/\S*/gi, "URL"));
+  const shown = displayText(
+    (texts[0] ?? "it failed").replace(/[a-z][a-z0-9+.-]*:\/\/\S*/gi, "URL"),
+  );
   return new NetworkFault(`the request failed: ${shown.slice(0, SHOWN_CHARACTERS)}`, true);
 }
 

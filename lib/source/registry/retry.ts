@@ -160,8 +160,8 @@ export async function statusFault(
 ): Promise<InputError | IoError> {
   const host = displayText(answer.url.host);
   const { status } = answer;
-  const told = session.secrets.hide(await errorDetail(answer));
-  const detail = told === "" ? "" : `: ${displayText(told.slice(0, SHOWN_CHARACTERS))}`;
+  const text = session.secrets.hide(await errorDetail(answer));
+  const detail = text === "" ? "" : `: ${displayText(text.slice(0, SHOWN_CHARACTERS))}`;
   const data = { status };
   if (status === 404) {
     return new InputError(what, `${host} does not have it${detail}`, { code: "notFound", data });
@@ -198,9 +198,9 @@ async function errorDetail(answer: Answer): Promise<string> {
   try {
     const bytes = await answer.bytes(ERROR_BODY_BYTES);
     if (!bytes) return "";
-    const said = checkJson(ERROR_BODY, parseJson(bytes, ""), { what: "", field: "" });
-    const message = said.message ?? said.error_description ?? said.details;
-    return [said.code ?? said.error, message].filter((text) => text !== undefined).join(": ");
+    const fault = checkJson(ERROR_BODY, parseJson(bytes, ""), { what: "", field: "" });
+    const message = fault.message ?? fault.error_description ?? fault.details;
+    return [fault.code ?? fault.error, message].filter((text) => text !== undefined).join(": ");
   } catch (error) {
     if (error instanceof NetworkFault || error instanceof InputError) return "";
     throw error;
