@@ -75,7 +75,7 @@ export interface ErrorDetails {
   readonly differences?: readonly OptionDifference[] | undefined;
   /** Machine-readable facts for `--json`: path, offset, expected, actual. */
   readonly data?: Readonly<Record<string, string | number | boolean | null>> | undefined;
-  /** The error that caused this one. */
+  /** The underlying error. */
   readonly cause?: unknown;
 }
 

@@ -9,7 +9,7 @@ import { InputError } from "./errors.ts";
 export interface WarningSummary {
   /** A stable camelCase name for scripts, such as `clampedTime`. */
   readonly kind: string;
-  /** A sentence for people, about the first case. */
+  /** A sentence for the user, about the first case. */
   readonly message: string;
   /** How many times it occurred. */
   readonly count: number;
@@ -51,7 +51,7 @@ export class Warnings {
     }
   }
 
-  /** The kinds seen so far, in order of their names. */
+  /** The kinds seen so far, sorted by name. */
   list(): WarningSummary[] {
     return [...this.#byKind]
       .map(([kind, { message, count }]) => ({ kind, message, count }))

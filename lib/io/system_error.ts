@@ -46,7 +46,7 @@ const HINTS: Readonly<Record<string, string>> = {
   EROFS: "name an output on a file system that can be written",
 };
 
-/** One error of the operating system. */
+/** An operating system error. */
 export interface SystemErrorFacts {
   /** The errno name, such as `ENOSPC`. */
   readonly code: string;

@@ -218,7 +218,7 @@ export class ZstdFrameWalker {
     this.#run("content", kind === 1 ? 1 : sizeBytes);
   }
 
-  /** Whether a frame, or a block if blocks are cut, has just ended, even an empty one. */
+  /** Whether a frame has just ended, or (when cutting blocks) a block, including an empty one. */
   #isPartEnd(before: State, now: State): boolean {
     if (now === "magic") return true;
     if (!this.#cutsBlocks) return false;

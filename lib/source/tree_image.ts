@@ -125,7 +125,7 @@ interface ArchiveLook {
 
 /** Which kind of image archive the entries resemble, even if everything is in one folder; undefined for none. */
 function archiveLook(entries: readonly TarEntry[]): ArchiveLook | undefined {
-  // Most trees have nothing of the kind near their root, and need no closer look.
+  // Most trees have no such names near their root and need no closer look.
   const isNear = ({ path }: TarEntry) =>
     MARKER.test(path) && normalizeMemberPath(path).split("/").length <= 2;
   if (!entries.some(isNear)) return undefined;

@@ -94,7 +94,7 @@ type MapReader =
   | { readonly kind: "mapInData"; readonly reader: SparseMapReader; readonly sizeBytes: number };
 
 /**
- * A push parser for an uncompressed tar, in chunks of any length. Chunks are only looked at during the call.
+ * A push parser for an uncompressed tar, in chunks of any length. Chunks are used only during the call.
  *
  * @example
  * ```ts

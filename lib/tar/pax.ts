@@ -75,7 +75,7 @@ export class PaxRecords {
   schilyXattrs: Map<ByteString, Uint8Array> | undefined = undefined;
   /** `LIBARCHIVE.xattr.*`: names as written (percent-encoded) to values as written (base64). */
   libarchiveXattrs: Map<ByteString, ByteString> | undefined = undefined;
-  /** `RHT.security.selinux`: a label without its closing NUL. */
+  /** `RHT.security.selinux`: a label without its terminating NUL. */
   selinuxLabel: ByteString | undefined = undefined;
   aclAccess: ByteString | undefined = undefined;
   aclDefault: ByteString | undefined = undefined;

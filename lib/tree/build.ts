@@ -145,7 +145,7 @@ export interface LinkTarget extends Dentry {
 
 /** The lookup that {@link DeferredLinks.settle} uses. */
 export interface LinkResolver {
-  /** Undefined when the target's directory does not exist. */
+  /** Undefined if the target's directory does not exist. */
   readonly find: (link: DeferredLink) => LinkTarget | undefined;
   readonly add: (link: DeferredLink, target: LinkTarget, node: TreeNode) => void;
 }

@@ -26,7 +26,7 @@ import {
 import type { Warnings } from "../warnings.ts";
 import { NodeNamer, opaqueItem, refuseMarkerName, type TarItem, whiteoutItem } from "./tar.ts";
 
-/** Numbers of names that differ. */
+/** How many names differ. */
 export interface DiffCounts {
   /** Names that are only in the second tree. */
   added: number;
@@ -167,7 +167,7 @@ class TreeDiffer {
     if (before === undefined) this.#counts.added++;
     else this.#counts.changed++;
     this.#push(path, after);
-    // A layer cannot hold sockets, but it can remove what was there.
+    // A layer cannot hold sockets, but it can remove the lower file.
     if (after.kind === "socket" && before !== undefined) this.#items.push(whiteoutItem(path));
   }
 

@@ -165,7 +165,6 @@ export class LayerChanges {
     if (!names.has(name)) names.set(name, directory.children.get(name));
   }
 
-  /** Whether the layer changed the name. */
   hasName(dentry: Dentry): boolean {
     return this.changedNames.get(dentry.directory)?.has(dentry.name) ?? false;
   }

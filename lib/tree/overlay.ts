@@ -292,7 +292,7 @@ export const PRIVATE_PREFIX = "trusted.overlay.";
 /** Shown as `trusted.overlay.` from Linux 6.7 on; hidden before. */
 export const ESCAPED_PREFIX = "trusted.overlay.overlay.";
 
-/** XATTR_NAME_MAX of the kernel. */
+/** The kernel's XATTR_NAME_MAX. */
 const MAX_XATTR_NAME_SIZE_BYTES = 255;
 
 /** The attribute that makes a directory opaque. */

@@ -97,7 +97,7 @@ function registryBlobs(
       const stream: StoredStream = { kind: "stream", open };
       return blobCache === undefined ? stream : throughBlobCache(blobCache, descriptor, stream);
     },
-    // Registries are not asked for what may not be needed.
+    // Do not ask the registry for blobs that may not be needed.
     has: () => true,
     close: () => {},
   };
