@@ -111,6 +111,9 @@ async function main(): Promise<void> {
     string: ["source", "runs", "compare", "_"],
     boolean: ["write", "scale", "all"],
     default: { runs: String(DEFAULT_RUN_COUNT) },
+    unknown: (word) => {
+      if (word.startsWith("-")) throw new TypeError(`no option ${word}`);
+    },
   });
   const names = options._.map(String);
   const known = [...ROWS, ...SCALES].map(({ name }) => name);

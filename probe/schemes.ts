@@ -93,6 +93,7 @@ export const SCHEME_KINDS = {
   "like-stale": "the same, and freed blocks keep their bytes",
 } as const;
 
+/** The kind of a row in a report. */
 export type SchemeKind = keyof typeof SCHEME_KINDS;
 
 /** One way to lay out and cut the images. */
