@@ -40,6 +40,21 @@ export function assertE2fsckClean(imagePath: string, extra: readonly string[] = 
   return { usedInodes, inodeCount, usedBlocks, blockCount };
 }
 
+/** The kernel does not shorten the extent tree of a file whose extents it joins; e2fsck offers to, and exits 0. */
+const SHORTER_TREE =
+  /^Inode \d+ extent tree \(at level \d\) could be shorter\. {2}Optimize\? no\n+/gm;
+
+/** Throws unless e2fsck finds an image sound that the kernel has written to. */
+export function assertE2fsckSound(imagePath: string): void {
+  const { status, stdout, stderr } = runCommand("e2fsck", ["-fn", imagePath]);
+  const fault = status === 0
+    ? faultOf(stdout.replace(SHORTER_TREE, ""), stderr)
+    : `exit status ${status}`;
+  if (fault !== undefined) {
+    throw new Error(`e2fsck -fn ${imagePath}: ${fault}\n${stderr}${stdout}`);
+  }
+}
+
 /** What e2fsck said beyond what it must say; undefined when there is nothing. */
 export function faultOf(stdout: string, stderr: string): string | undefined {
   const banner = stderr.trimEnd();

@@ -10,7 +10,7 @@ import type { FileTree } from "../../lib/model/node.ts";
 import type { CompareOptions } from "./compare.ts";
 import { describeDifference, firstDifference } from "./compare.ts";
 import { kindOf, viewDirectory } from "./directory_view.ts";
-import { assertE2fsckClean } from "./e2fsck.ts";
+import { assertE2fsckSound } from "./e2fsck.ts";
 import { mountReadOnly, mountReadWrite } from "./kernel.ts";
 import { closeDescriptor, openDirectory, openNameAt, readNames, statusAt } from "./libc.ts";
 import { ERRNO, SystemCallError } from "./libc_calls.ts";
@@ -95,13 +95,13 @@ function existsAt(directory: number, name: ByteString): boolean {
   }
 }
 
-/** Throws unless the kernel can delete from and write to a copy of the image and e2fsck then has nothing to say. */
+/** Throws unless the kernel can delete from and write to a copy of the image and e2fsck then finds it sound. */
 export function assertWritable(image: string): void {
   const copy = `${image}.written`;
   try {
     copySparse(image, copy);
     mountReadWrite(copy, exerciseWrites);
-    assertE2fsckClean(copy);
+    assertE2fsckSound(copy);
   } finally {
     Deno.removeSync(copy);
   }
