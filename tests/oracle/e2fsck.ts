@@ -23,13 +23,13 @@ export interface E2fsckSummary {
   readonly blockCount: number;
 }
 
+/** The kernel does not shorten the extent tree of a file whose extents it joins; e2fsck offers to, and exits 0. */
+const SHORTER_TREE =
+  /^Inode \d+ extent tree \(at level \d\) could be shorter\. {2}Optimize\? no\n+/gm;
+
 /** Throws unless e2fsck finds nothing at all to say about an image. `extra` are more options, such as `-b 32768`. */
 export function assertE2fsckClean(imagePath: string, extra: readonly string[] = []): E2fsckSummary {
-  const { status, stdout, stderr } = runCommand("e2fsck", ["-fn", ...extra, imagePath]);
-  const fault = status === 0 ? faultOf(stdout, stderr) : `exit status ${status}`;
-  if (fault !== undefined) {
-    throw new Error(`e2fsck -fn ${imagePath}: ${fault}\n${stderr}${stdout}`);
-  }
+  const stdout = passedStdout(imagePath, extra, (text) => text);
   const [, ...counts] = SUMMARY.exec(stdout.trimEnd().split("\n").slice(PASSES.length).join("\n"))!;
   const [usedInodes, inodeCount, usedBlocks, blockCount] = counts.map(Number) as [
     number,
@@ -40,19 +40,23 @@ export function assertE2fsckClean(imagePath: string, extra: readonly string[] = 
   return { usedInodes, inodeCount, usedBlocks, blockCount };
 }
 
-/** The kernel does not shorten the extent tree of a file whose extents it joins; e2fsck offers to, and exits 0. */
-const SHORTER_TREE =
-  /^Inode \d+ extent tree \(at level \d\) could be shorter\. {2}Optimize\? no\n+/gm;
-
 /** Throws unless e2fsck finds an image sound that the kernel has written to. */
 export function assertE2fsckSound(imagePath: string): void {
-  const { status, stdout, stderr } = runCommand("e2fsck", ["-fn", imagePath]);
-  const fault = status === 0
-    ? faultOf(stdout.replace(SHORTER_TREE, ""), stderr)
-    : `exit status ${status}`;
+  passedStdout(imagePath, [], (text) => text.replace(SHORTER_TREE, ""));
+}
+
+/** What e2fsck printed, changed by `edit` before it is judged. Throws when it finds anything. */
+function passedStdout(
+  imagePath: string,
+  extra: readonly string[],
+  edit: (stdout: string) => string,
+): string {
+  const { status, stdout, stderr } = runCommand("e2fsck", ["-fn", ...extra, imagePath]);
+  const fault = status === 0 ? faultOf(edit(stdout), stderr) : `exit status ${status}`;
   if (fault !== undefined) {
     throw new Error(`e2fsck -fn ${imagePath}: ${fault}\n${stderr}${stdout}`);
   }
+  return stdout;
 }
 
 /** What e2fsck said beyond what it must say; undefined when there is nothing. */
