@@ -58,6 +58,15 @@ export function crc32cOfLength(
  * sum (started at 0) xor the first part's sum followed by as many zeros as the second part has bytes.
  */
 export function crc32cBehindZeros(lengthBytes: number): (register: number) => number {
+  let known = behindZeros.get(lengthBytes);
+  if (known === undefined) behindZeros.set(lengthBytes, known = tabulateZeros(lengthBytes));
+  return known;
+}
+
+/** By length: to make the tables costs as much as the sums of dozens of inodes. */
+const behindZeros = new Map<number, (register: number) => number>();
+
+function tabulateZeros(lengthBytes: number): (register: number) => number {
   const zeros = new Uint8Array(lengthBytes);
   // Each bit of a register affects the result independently: one table for each byte.
   const bits = Array.from({ length: 32 }, (_, bit) => crc32c(2 ** bit, zeros));

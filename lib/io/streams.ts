@@ -377,7 +377,7 @@ async function readRanges(
 }
 
 /**
- * Finds a file's data. No runtime offers SEEK_DATA, but GNU tar uses it and writes the ranges at the start of an archive.
+ * Finds a file's data. node:fs has no SEEK_DATA, but GNU tar uses it and writes the ranges at the start of an archive.
  */
 async function dataRanges(
   path: string,
