@@ -7,8 +7,6 @@
 import { realpathSync } from "node:fs";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
-import { isMainThread } from "node:worker_threads";
-import { useWorkerUrl } from "../lib/io/thread.ts";
 import { restartWithSettings } from "./restart.ts";
 
 /** Whether this is the module that the process was started with. Node reports this only since version 24. */
@@ -21,12 +19,16 @@ function isProgram(): boolean {
   }
 }
 
+// Before more is loaded, because the restarted program loads it again.
+if (isProgram()) restartWithSettings();
+
+const { isMainThread } = await import("node:worker_threads");
+const { useWorkerUrl } = await import("../lib/io/thread.ts");
 // In a bundle, there is no worker.ts beside the module that starts threads.
 if (!import.meta.url.endsWith("/cli/main.ts")) useWorkerUrl(import.meta.url);
 
 if (!isMainThread) await import("../worker.ts");
 else if (isProgram()) {
-  restartWithSettings();
   const { runProgram } = await import("./process.ts");
   const { SERVE_TASK } = await import("./table/serve.ts");
   const { COMMANDS } = await import("./commands.ts");

@@ -20,11 +20,14 @@ const COMPILED_LESS: ReadonlySet<string | undefined> = new Set(["bless", "probe"
 
 /**
  * Restarts a binary built by Bun in the same process, with settings that Bun reads only at startup and only from its
- * environment. This takes 10 ms. Programs started by it do not inherit the settings, and if the user sets any of them,
+ * environment. This takes 3 ms. Programs started by it do not inherit the settings, and if the user sets any of them,
  * none are added. If the restart fails, the command runs without it.
  */
 export function restartWithSettings(): void {
   const { env, argv, argv0, execPath } = process;
+  // node:worker_threads takes a millisecond to load.
+  const { Bun } = globalThis as { Bun?: { isMainThread: boolean } };
+  if (Bun?.isMainThread !== true) return;
   if (!COMPILED_LESS.has(argv[2])) return;
   const given = Object.keys(COMPILER_SETTINGS).filter((name) => env[name] !== undefined);
   if (given.length > 0) {

@@ -11,7 +11,6 @@ import {
   createIndexSink,
 } from "../../lib/chunk/chunk_sink.ts";
 import { type ChunkerParameters, chunkerText, fastCdcParameters } from "../../lib/chunk/fastcdc.ts";
-import { openChunkStore } from "../../lib/chunk/store.ts";
 import { isS3Address } from "../../lib/chunk/s3_request.ts";
 import { InputError, UsageError } from "../../lib/errors.ts";
 import { readFileInto, readStreamInto } from "../../lib/io/streams.ts";
@@ -78,6 +77,7 @@ export async function openUploader(
   const chunker = args.read("chunker", parseChunker);
   const dryRun = args.flag("dry-run");
   const { signal } = io;
+  const { openChunkStore } = await import("../../lib/chunk/store.ts");
   const store = await openChunkStore(text, {
     env: io.env,
     signal,

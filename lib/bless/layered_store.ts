@@ -12,6 +12,7 @@ import { setImmediate, setTimeout } from "node:timers/promises";
 import { mkdirSync, readFileSync, rmdirSync, unlinkSync } from "node:fs";
 import { dirname } from "node:path";
 import { crc32 } from "node:zlib";
+import { zeroBytes } from "../bytes/arithmetic.ts";
 import {
   InputError,
   invariant,
@@ -112,7 +113,6 @@ export async function writeFileWhole(
   if (!isSame) await writeWhole(createFileSink(path, { force: true, signal }), bytes);
 }
 
-const ZEROS = new Uint8Array(CHECKSUM_PIECE_BYTES);
 /** The number of pieces between checks for signals. */
 const YIELD_AFTER_PIECES = 64;
 
@@ -154,7 +154,7 @@ export class ChecksumSink implements ImageSink {
 
   #addZeros(endOffset: number): void {
     while (this.#endOffset < endOffset) {
-      this.#add(ZEROS.subarray(0, Math.min(this.#leftInPiece(), endOffset - this.#endOffset)));
+      this.#add(zeroBytes(Math.min(this.#leftInPiece(), endOffset - this.#endOffset)));
     }
   }
 

@@ -5,7 +5,13 @@
  */
 import { Buffer } from "node:buffer";
 
-const ZEROS = Buffer.alloc(64 << 10);
+let zeros = new Uint8Array(64 << 10);
+
+/** `count` zeros, which nobody may change. Large ones are made on demand, not in every start of the program. */
+export function zeroBytes(count: number): Uint8Array {
+  if (count > zeros.length) zeros = new Uint8Array(count);
+  return zeros.subarray(0, count);
+}
 
 /** a / b rounded up. Both must be non-negative, and b positive. */
 export function divCeil(a: number, b: number): number {
@@ -27,13 +33,15 @@ export function isPowerOfTwo(value: number): boolean {
   return Number.isSafeInteger(value) && value > 0 && 2 ** Math.round(Math.log2(value)) === value;
 }
 
+const COMPARED_BYTES = 64 << 10;
+
 /** Whether `bytes[start, end)` are all zeros. */
 export function isZero(bytes: Uint8Array, start = 0, end = bytes.length): boolean {
   // For most data that is not zero, the first or last byte already shows it.
   if (start < end && (bytes[start] !== 0 || bytes[end - 1] !== 0)) return false;
-  for (let at = start; at < end; at += ZEROS.length) {
-    const piece = bytes.subarray(at, Math.min(at + ZEROS.length, end));
-    if (Buffer.compare(piece, ZEROS.subarray(0, piece.length)) !== 0) return false;
+  for (let at = start; at < end; at += COMPARED_BYTES) {
+    const piece = bytes.subarray(at, Math.min(at + COMPARED_BYTES, end));
+    if (Buffer.compare(piece, zeroBytes(piece.length)) !== 0) return false;
   }
   return true;
 }

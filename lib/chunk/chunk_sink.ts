@@ -5,12 +5,11 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import { isZero } from "../bytes/arithmetic.ts";
+import { isZero, zeroBytes } from "../bytes/arithmetic.ts";
 import { InputError, invariant, throwIfAborted } from "../errors.ts";
 import type { ImageSink } from "../io/sink.ts";
 import {
   checkZstdLevel,
-  CHUNK_BYTES_MAX,
   CHUNK_ID_BYTES,
   type ChunkDigest,
   chunkId,
@@ -32,7 +31,6 @@ export interface Cutter {
   finish(sizeBytes: number): void;
 }
 
-const ZEROS = new Uint8Array(CHUNK_BYTES_MAX);
 /** The granularity of holes: an ext4 block. */
 const HOLE_BLOCK_BYTES = 4096;
 
@@ -149,12 +147,12 @@ class BlockGatherer implements Cutter {
     this.#endOffset = offset;
     if (this.#filledBytes > 0) {
       const count = Math.min(gapBytes, this.#blockBytes - this.#filledBytes);
-      this.#fill(ZEROS.subarray(0, count));
+      this.#fill(zeroBytes(count));
       gapBytes -= count;
     }
     const restBytes = gapBytes % this.#blockBytes;
     if (gapBytes > restBytes) this.#onZeros(gapBytes - restBytes);
-    this.#fill(ZEROS.subarray(0, restBytes));
+    this.#fill(zeroBytes(restBytes));
   }
 
   /** @param part at most the rest of the block */
@@ -266,10 +264,10 @@ export class ChunkSink implements ImageSink {
     if (piece instanceof Uint8Array) return this.#add(chunkId(piece, digest), piece, 1);
     const count = Math.floor(piece.zeroBytes / chunkBytes);
     if (count > 0) {
-      const zeros = ZEROS.subarray(0, chunkBytes);
+      const zeros = zeroBytes(chunkBytes);
       this.#add(this.#zeroId ??= chunkId(zeros, digest), zeros, count);
     }
-    const rest = ZEROS.subarray(0, piece.zeroBytes % chunkBytes);
+    const rest = zeroBytes(piece.zeroBytes % chunkBytes);
     if (rest.length > 0) this.#add(chunkId(rest, digest), rest, 1);
     this.#counts.zeroChunks += Math.ceil(piece.zeroBytes / chunkBytes);
   }

@@ -7,7 +7,7 @@
  * @module
  */
 import { fsyncSync, readSync, writeSync } from "node:fs";
-import { alignDown } from "../bytes/arithmetic.ts";
+import { alignDown, zeroBytes } from "../bytes/arithmetic.ts";
 import { byteStringFromBytes } from "../bytes/byte_string.ts";
 import { invariant, throwIfAborted } from "../errors.ts";
 import {
@@ -33,7 +33,6 @@ import { ioErrorFrom, systemErrorFacts } from "./system_error.ts";
 const GPT_SIGNATURE = "EFI PART";
 /** A device zeroes whole sectors; no device has larger ones. */
 const ZEROED_UNIT_BYTES = 4096;
-const ZEROS = new Uint8Array(PIECE_BYTES);
 
 /** The calls made on a device. */
 export interface DeviceOperations extends WriterOperations {
@@ -220,8 +219,8 @@ class BlockDeviceSink implements DeviceSink {
   }
 
   async #writeZeros(writer: DescriptorWriter, start: number, end: number): Promise<void> {
-    for (let at = start; at < end; at += ZEROS.length) {
-      await writer.write(ZEROS.subarray(0, Math.min(ZEROS.length, end - at)), at);
+    for (let at = start; at < end; at += PIECE_BYTES) {
+      await writer.write(zeroBytes(Math.min(PIECE_BYTES, end - at)), at);
     }
   }
 

@@ -5,6 +5,7 @@
  * @module
  */
 import process from "node:process";
+import { zeroBytes } from "../bytes/arithmetic.ts";
 import { InterruptedError, invariant } from "../errors.ts";
 import { ioErrorFrom } from "./system_error.ts";
 
@@ -179,8 +180,6 @@ export class WriteGatherer {
 /** Writes all of `bytes`, which may be reused once the promise is fulfilled. */
 export type StreamWriter = (bytes: Uint8Array) => Promise<void>;
 
-const ZEROS = new Uint8Array(PIECE_BYTES);
-
 /**
  * A sink that streams the image in pieces of at most 1 MiB, each after the reader has taken the one before. `abort`
  * discards pending data; data already sent cannot be taken back.
@@ -198,7 +197,7 @@ export function createStdoutSink(writer: StreamWriter = writeToStandardOutput): 
   });
   const fillTo = async (endOffset: number) => {
     while (gatherer.endOffset < endOffset) {
-      const zeros = ZEROS.subarray(0, endOffset - gatherer.endOffset);
+      const zeros = zeroBytes(Math.min(PIECE_BYTES, endOffset - gatherer.endOffset));
       await gatherer.write(zeros, gatherer.endOffset);
     }
   };

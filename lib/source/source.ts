@@ -19,7 +19,6 @@ import { withAdditions } from "./additions.ts";
 import { Archive, openArchive } from "./archive.ts";
 import { openStoredImage } from "./containers_storage.ts";
 import { archiveOpener, openDockerArchive } from "./docker_archive.ts";
-import { openDaemonImage } from "./docker_daemon.ts";
 import { openExt4Source } from "./ext4_image.ts";
 import { isImageContainer } from "./image_file.ts";
 import { displayText } from "./json.ts";
@@ -33,7 +32,6 @@ import {
 } from "./layout.ts";
 import { warnOfUnknownPlatform } from "./manifest.ts";
 import { wantedPlatform } from "./platform.ts";
-import { openRegistryImage } from "./registry/image.ts";
 import { openRootfsDirectory } from "./rootfs.ts";
 import {
   contentFault,
@@ -160,10 +158,14 @@ async function open(
       const file = await openSourceFile(name.path, "an ext4 image", options);
       return await openExt4Source(source, file, options, name.partition);
     }
-    case "docker":
+    case "docker": {
+      const { openRegistryImage } = await import("./registry/image.ts");
       return await openRegistryImage(source, name.reference, options);
-    case "docker-daemon":
+    }
+    case "docker-daemon": {
+      const { openDaemonImage } = await import("./docker_daemon.ts");
       return await openDaemonImage(source, name.reference, options);
+    }
     case "containers-storage":
       return await openStoredImage(source, name.reference, options);
   }
