@@ -223,10 +223,13 @@ const WINDOW_BYTES = 256 << 10;
 const LARGE_READ_BYTES = WINDOW_BYTES / 4;
 /** A read that starts at most this far after the previous one counts as sequential: in tars, headers lie in between. */
 const MAX_STEP_BYTES = 16 << 10;
+/** A window takes as long to read as about this many small reads; windows around reads are not more frequent. */
+const READS_PER_WINDOW = 16;
 
 /**
- * A reader of the same bytes that reads ahead while small reads follow each other closely. Other reads go straight to
- * `reader`. The data read ahead is not refreshed: use it for one pass over bytes that do not change.
+ * A reader of the same bytes that reads ahead while small reads follow each other closely, and around them when they stay
+ * near one another, as in a tar whose names are not sorted. Other reads go straight to `reader`. The data read ahead is not
+ * refreshed: use it for one pass over bytes that do not change.
  *
  * @param buffer holds the data read ahead; pass one to reuse it for many readers in turn
  */
@@ -237,24 +240,30 @@ export function readAhead(
   let startOffset = 0;
   let endOffset = 0;
   let lastOffset = -1;
+  let readsSinceWindow = 0;
 
   function fill(position: number): void {
     startOffset = endOffset = position;
     endOffset += reader.readAt(buffer, position);
+    readsSinceWindow = 0;
   }
 
   return {
     sizeBytes: reader.sizeBytes,
     name: reader.name,
     readAt(target, position) {
-      const step = lastOffset < 0 ? -1 : position - lastOffset;
+      const step = lastOffset < 0 ? -Infinity : position - lastOffset;
       const end = position + target.length;
       lastOffset = end;
-      const isInWindow = position >= startOffset && end <= endOffset;
-      if (!isInWindow) {
-        const follows = step >= 0 && step <= MAX_STEP_BYTES;
-        if (!follows || target.length >= LARGE_READ_BYTES) return reader.readAt(target, position);
-        fill(position);
+      readsSinceWindow++;
+      if (position < startOffset || end > endOffset) {
+        if (target.length >= LARGE_READ_BYTES) return reader.readAt(target, position);
+        if (step >= 0 && step <= MAX_STEP_BYTES) fill(position);
+        else if (Math.abs(step) <= WINDOW_BYTES / 2 && readsSinceWindow > READS_PER_WINDOW) {
+          fill(Math.max(0, position - WINDOW_BYTES / 2));
+        } else return reader.readAt(target, position);
+        // The window may begin in a part that is released already.
+        if (endOffset <= position) return reader.readAt(target, position);
       }
       const from = position - startOffset;
       const count = Math.min(target.length, endOffset - position);

@@ -32,6 +32,37 @@ Deno.test("readAhead turns small reads in a row, with headers in between, into f
   assert(calls.length < 10, `${calls.length} calls`);
 });
 
+Deno.test("readAhead turns small reads that stay near one another into few, in any order", () => {
+  const bytes = pattern(1 << 20);
+  const target = new Uint8Array(700);
+  const indexes = Array.from({ length: 600 }, (_, i) => i);
+  const backwards = indexes.toReversed();
+  const mixedIn50s = indexes.map((i) => i - i % 50 + (i * 37) % 50);
+  for (const order of [backwards, mixedIn50s]) {
+    const { reader, calls } = counted(bytes);
+    const ahead = readAhead(reader);
+    for (const at of order.map((index) => index * 1536 + 512)) {
+      assertEquals(ahead.readAt(target, at), target.length);
+      assertEquals(target, bytes.subarray(at, at + target.length));
+    }
+    assert(calls.length < 100, `${calls.length} calls`);
+  }
+});
+
+Deno.test("readAhead reads no window from a place that can no longer be read", () => {
+  const bytes = pattern(1 << 20);
+  const inner = memoryReader(bytes);
+  const [released, target] = [600_000, new Uint8Array(700)];
+  const ahead = readAhead({
+    ...inner,
+    readAt: (buffer, position) => position < released ? 0 : inner.readAt(buffer, position),
+  });
+  for (let at = released + 100_000; at >= released; at -= 1000) {
+    assertEquals(ahead.readAt(target, at), target.length);
+    assertEquals(target, bytes.subarray(at, at + target.length));
+  }
+});
+
 Deno.test("readAhead asks for no more than it is asked for when reads jump about or are large", () => {
   const bytes = pattern(1 << 20);
   const { reader, calls } = counted(bytes);
