@@ -292,9 +292,9 @@ function startGroups(
     return (before.directory === behind.directory ? 2 ** 32 : 0) + behind.nameHash;
   };
   const count = Math.max(0, stretch.length - 1);
-  const strengths = Float64Array.from({ length: count }, (_, boundary) => strengthOf(boundary));
+  const strengths = new Float64Array(count).map((_, boundary) => strengthOf(boundary));
   const contentOf = (boundary: number) => demands[stretch[boundary + 1]!]!.payload.contentHash;
-  const weakestFirst = Uint32Array.from({ length: count }, (_, boundary) => boundary).sort((a, b) =>
+  const weakestFirst = new Uint32Array(count).map((_, boundary) => boundary).sort((a, b) =>
     strengths[b]! - strengths[a]! || contentOf(b) - contentOf(a) || b - a
   );
   for (const boundary of weakestFirst) groups.join(boundary, gridBlocks);
@@ -310,7 +310,7 @@ class NeighbourGroups {
 
   constructor(blocks: number[]) {
     this.#blocks = blocks;
-    this.#before = Uint32Array.from(blocks, (_, i) => i);
+    this.#before = new Uint32Array(blocks.length).map((_, i) => i);
   }
 
   /** Joins the groups on both sides of a boundary, unless together they exceed `blocksMax`. */

@@ -54,11 +54,12 @@ export function encodeDirectoryEntry(
 ): void {
   const { name, recordLength } = entry;
   const nameStart = offset + DIRENT_AT.name;
-  invariant(
-    name.length <= NAME_LENGTH_MAX && recordLength >= direntSizeBytes(name.length) &&
-      recordLength % 4 === 0 && offset % 4 === 0 && offset + recordLength <= block.length,
-    `a directory entry of ${recordLength} bytes at ${offset} of ${block.length}`,
-  );
+  const fits = name.length <= NAME_LENGTH_MAX && recordLength >= direntSizeBytes(name.length) &&
+    recordLength % 4 === 0 && offset % 4 === 0 && offset + recordLength <= block.length;
+  // Builds the message only if needed: this is called for every name.
+  if (!fits) {
+    invariant(false, `a directory entry of ${recordLength} bytes at ${offset} of ${block.length}`);
+  }
   const { inodeNumber } = entry;
   for (let i = 0; i < 4; i++) block[offset + i] = inodeNumber >>> (8 * i);
   const stored = encodeRecordLength(recordLength);
@@ -71,7 +72,9 @@ export function encodeDirectoryEntry(
 
 /** rec_len on disk: 65536, possible only in a 64 KiB block, does not fit 16 bits and is written as 65535. */
 export function encodeRecordLength(recordLength: number): number {
-  invariant(recordLength > 0 && recordLength <= 0x10000, `a record of ${recordLength} bytes`);
+  if (recordLength <= 0 || recordLength > 0x10000) {
+    invariant(false, `a record of ${recordLength} bytes`);
+  }
   return recordLength === 0x10000 ? 0xffff : recordLength;
 }
 

@@ -204,10 +204,10 @@ function isPowerOf(base: number, value: number): boolean {
 /** Sets `count` bits from `firstBit` on, whole bytes at once where possible. */
 export function setBits(bitmap: Uint8Array, firstBit: number, count: number): void {
   const end = firstBit + count;
-  invariant(
-    firstBit >= 0 && count >= 0 && end <= bitmap.length * 8,
-    `bits ${firstBit} to ${end} of a bitmap of ${bitmap.length} bytes`,
-  );
+  // Builds the message only if needed: this is called for every file.
+  if (firstBit < 0 || count < 0 || end > bitmap.length * 8) {
+    invariant(false, `bits ${firstBit} to ${end} of a bitmap of ${bitmap.length} bytes`);
+  }
   if (count === 0) return;
   const firstByte = Math.floor(firstBit / 8);
   const lastByte = Math.floor((end - 1) / 8);
@@ -224,7 +224,7 @@ export function setBits(bitmap: Uint8Array, firstBit: number, count: number): vo
 
 export function testBit(bitmap: Uint8Array, bit: number): boolean {
   const byte = bitmap[Math.floor(bit / 8)];
-  invariant(byte !== undefined, `bit ${bit} of a bitmap of ${bitmap.length} bytes`);
+  if (byte === undefined) invariant(false, `bit ${bit} of a bitmap of ${bitmap.length} bytes`);
   return ((byte >> (bit % 8)) & 1) === 1;
 }
 
