@@ -166,7 +166,7 @@ export class DescriptorWriter {
     this.#sinceYieldBytes += bytes.length;
     this.#sinceSyncBytes += bytes.length;
     const doneBytes = bytes.length < WRITE_BEHIND_BYTES ? this.#writeNow(bytes, offset) : 0;
-    if (doneBytes === bytes.length) return;
+    if (doneBytes === bytes.length) return this.#syncIfDue();
     return this.#writeBehind(bytes.subarray(doneBytes), offset + doneBytes);
   }
 
@@ -190,9 +190,7 @@ export class DescriptorWriter {
       }
       this.checkLive();
     }
-    if (this.#sinceSyncBytes < SYNC_BYTES || this.#earlySync !== undefined) return;
-    this.#sinceSyncBytes = 0;
-    this.#syncEarly();
+    this.#syncIfDue();
   }
 
   #writeError(bytes: Uint8Array, offset: number, cause: unknown): IoError {
@@ -200,7 +198,9 @@ export class DescriptorWriter {
     return ioErrorFrom(this.#path, doing, cause);
   }
 
-  #syncEarly(): void {
+  #syncIfDue(): void {
+    if (this.#sinceSyncBytes < SYNC_BYTES || this.#earlySync !== undefined) return;
+    this.#sinceSyncBytes = 0;
     const sync = this.#calling(() => this.#files.sync(this.#descriptor));
     this.#earlySync = sync;
     // Kept if it fails.

@@ -14,6 +14,12 @@ import { NO_PROGRESS, type Progress, type ProgressTask } from "../../progress.ts
 import type { ImagePlan, MetadataWrite, PayloadWrite } from "../plan/image_plan.ts";
 
 const PIECE_BYTES = 1024 * 1024;
+/**
+ * Files of up to 4 MiB are written in pieces that the sink passes on at once, while they are in the processor's cache. For
+ * larger ones it pays to write a piece while the next one is read.
+ */
+const CACHED_PIECE_BYTES = 256 * 1024;
+const CACHED_BYTES_MAX = 4 * 1024 * 1024;
 /** Signals are handled after about this many bytes or writes. */
 const YIELD_AFTER_BYTES = 16 * 1024 * 1024;
 const YIELD_AFTER_WRITES = 2048;
@@ -129,8 +135,9 @@ class PlanWriter {
     this.#payloadBlock = write.logicalBlock + write.blockCount;
     const store = this.#readerOf(write.payload);
     const sizeBytes = write.blockCount * BLOCK_SIZE_BYTES;
-    for (let done = 0; done < sizeBytes; done += PIECE_BYTES) {
-      const piece = this.#buffer.subarray(0, Math.min(PIECE_BYTES, sizeBytes - done));
+    const pieceBytes = sizeBytes <= CACHED_BYTES_MAX ? CACHED_PIECE_BYTES : PIECE_BYTES;
+    for (let done = 0; done < sizeBytes; done += pieceBytes) {
+      const piece = this.#buffer.subarray(0, Math.min(pieceBytes, sizeBytes - done));
       readPayload(write.payload, piece, write.logicalBlock * BLOCK_SIZE_BYTES + done, store);
       this.#payloadHash = crc32(piece, this.#payloadHash);
       const put = this.#put(piece, write.startBlock * BLOCK_SIZE_BYTES + done);
