@@ -124,7 +124,7 @@ export class Browser {
   }
 
   /** Waits until an expression is true. */
-  async until(expression: string, milliseconds = 30_000): Promise<void> {
+  async until(expression: string, milliseconds = 120_000): Promise<void> {
     const untilMs = performance.now() + milliseconds;
     while (!await this.value(`Boolean(${expression})`).catch(() => false)) {
       if (performance.now() > untilMs) throw new Error(`never true: ${expression}`);
