@@ -117,7 +117,7 @@ Deno.test("a process that is killed leaves no half image under a name, and the n
     for (let round = 0; round < ROUNDS * 3; round++) {
       const program = start(`oci:${layout}`, out, "--force");
       const delay = 150 + 40 * round;
-      const timer = setTimeout(() => process.kill(program.child.pid!, "SIGKILL"), delay);
+      const timer = setTimeout(() => program.signal("SIGKILL"), delay);
       await program.ended;
       clearTimeout(timer);
       for (const name of existing(out).filter((each) => each.endsWith(".ext4"))) {

@@ -99,9 +99,13 @@ export class RunningProgram {
     });
   }
 
-  /** Sends a signal. Not `child.kill`, after which Deno tells that signal for the exit code. */
+  /** Sends a signal, unless it has just ended. Not by `child.kill`, after which Deno reports that signal as the exit code. */
   signal(name: "SIGINT" | "SIGTERM" | "SIGHUP" | "SIGKILL"): void {
-    process.kill(this.child.pid!, name);
+    try {
+      process.kill(this.child.pid!, name);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
+    }
   }
 
   /** Waits until the output has a text in it. */

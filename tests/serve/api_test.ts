@@ -12,7 +12,15 @@ import { startServer } from "../../serve/server.ts";
 import { MAIN, runProgramWith } from "../cli/program.ts";
 import { writeOciLayout } from "../source/build_layout.ts";
 import { sampleTar } from "../source/helpers.ts";
-import { Client, inDirectory, pause, TINY, withServing, writeSmallImage } from "./serving.ts";
+import {
+  Client,
+  inDirectory,
+  pause,
+  TINY,
+  withHeldImage,
+  withServing,
+  writeSmallImage,
+} from "./serving.ts";
 
 /** What a directory of images holds beside its own files. */
 function imagesIn(directory: string): string[] {
@@ -138,20 +146,23 @@ Deno.test("equal work under another name is the same job, and a source that move
 });
 
 Deno.test("a job that waits, and one that runs, are cancelled and leave nothing", async () => {
-  await withServing({ workers: 1 }, async ({ client, directory }) => {
-    const running = await client.bless({ source: TINY });
-    const waiting = await client.bless({ source: TINY, options: { grid: "64K" } });
-    const cancelled = await client.ask(`/v1/jobs/${waiting.id}`, { method: "DELETE" });
-    assertEquals([cancelled.status, cancelled.json.state], [202, "cancelled"]);
-    while ((await client.ask(`/v1/jobs/${running.id}`)).json.state === "queued") await pause();
-    assertEquals((await client.ask(`/v1/jobs/${running.id}`, { method: "DELETE" })).status, 202);
-    const ended = await client.ended(running.id);
-    assertEquals([ended.state, ended.image], ["cancelled", null]);
-    assertEquals((await client.ask(`/v1/jobs/${running.id}`, { method: "DELETE" })).status, 409);
-    assertEquals(imagesIn(directory), []);
-    while (readdirSync(join(directory, "images", ".serve", "work")).length > 0) await pause();
-    // It can be asked for again.
-    assertEquals((await client.ended((await client.bless({ source: TINY })).id)).state, "complete");
+  await withHeldImage(async ({ source, release }) => {
+    await withServing({ workers: 1 }, async ({ client, directory }) => {
+      const running = await client.bless({ source });
+      const waiting = await client.bless({ source: TINY });
+      const cancelled = await client.ask(`/v1/jobs/${waiting.id}`, { method: "DELETE" });
+      assertEquals([cancelled.status, cancelled.json.state], [202, "cancelled"]);
+      while ((await client.ask(`/v1/jobs/${running.id}`)).json.state === "queued") await pause();
+      assertEquals((await client.ask(`/v1/jobs/${running.id}`, { method: "DELETE" })).status, 202);
+      const ended = await client.ended(running.id);
+      assertEquals([ended.state, ended.image], ["cancelled", null]);
+      assertEquals((await client.ask(`/v1/jobs/${running.id}`, { method: "DELETE" })).status, 409);
+      assertEquals(imagesIn(directory), []);
+      while (readdirSync(join(directory, "images", ".serve", "work")).length > 0) await pause();
+      // It can be asked for again.
+      release();
+      assertEquals((await client.ended((await client.bless({ source })).id)).state, "complete");
+    });
   });
 });
 
@@ -172,15 +183,20 @@ Deno.test("a queue that is full answers 429, and names the jobs that it has all 
 });
 
 Deno.test("jobs of a higher priority run first", async () => {
-  await withServing({ workers: 1 }, async ({ client, directory }) => {
-    const sources = [1, 2, 3, 4].map((number) => writeSmallImage(directory, number));
-    const ids = [];
-    for (const [i, source] of sources.entries()) {
-      ids.push((await client.bless({ source, priority: i === 3 ? 10 : 0 })).id);
-    }
-    const jobs = await Promise.all(ids.map((id) => client.ended(id)));
-    const ends = jobs.map((job) => Date.parse(job.finishedAt!));
-    assert(ends[3]! < ends[1]! && ends[3]! < ends[2]!, JSON.stringify(ends));
+  await withHeldImage(async ({ source, release }) => {
+    await withServing({ workers: 1 }, async ({ client, directory }) => {
+      const first = await client.bless({ source });
+      while ((await client.ask(`/v1/jobs/${first.id}`)).json.state === "queued") await pause();
+      const ids = [];
+      for (const priority of [0, 0, 10]) {
+        const source = writeSmallImage(directory, ids.length);
+        ids.push((await client.bless({ source, priority })).id);
+      }
+      release();
+      const jobs = await Promise.all(ids.map((id) => client.ended(id)));
+      const ends = jobs.map((job) => Date.parse(job.finishedAt!));
+      assert(ends[2]! < ends[0]! && ends[2]! < ends[1]!, JSON.stringify(ends));
+    });
   });
 });
 
@@ -247,21 +263,24 @@ Deno.test("images are listed, and deleted when no name stands for them", async (
 });
 
 Deno.test("events tell every state until the job has ended", async () => {
-  await withServing({ workers: 1 }, async ({ client }) => {
-    const before = await client.bless({ source: TINY });
-    const job = await client.bless({ source: TINY, options: { grid: "64K" } });
-    const { message } = await client.open(`/v1/jobs/${job.id}/events`);
-    assertEquals(message.headers["content-type"], "text/event-stream; charset=utf-8");
-    let text = "";
-    for await (const piece of message) text += new TextDecoder().decode(piece as Uint8Array);
-    const events = text.split("\n\n").filter((event) => event.startsWith("event: "));
-    const states = events.filter((event) => event.startsWith("event: state"))
-      .map((event) => JSON.parse(event.slice(event.indexOf("data: ") + 6)).state);
-    assertEquals([states[0], states.at(-1)], ["queued", "complete"]);
-    assert(states.includes("resolving"), states.join());
-    const progress = events.filter((event) => event.startsWith("event: progress"));
-    assertStringIncludes(progress.join("\n"), "layer 1 of 3");
-    assertEquals((await client.ended(before.id)).state, "complete");
+  await withHeldImage(async ({ source, release }) => {
+    await withServing({ workers: 1 }, async ({ client }) => {
+      const before = await client.bless({ source });
+      const job = await client.bless({ source: TINY });
+      const { message } = await client.open(`/v1/jobs/${job.id}/events`);
+      assertEquals(message.headers["content-type"], "text/event-stream; charset=utf-8");
+      release();
+      let text = "";
+      for await (const piece of message) text += new TextDecoder().decode(piece as Uint8Array);
+      const events = text.split("\n\n").filter((event) => event.startsWith("event: "));
+      const states = events.filter((event) => event.startsWith("event: state"))
+        .map((event) => JSON.parse(event.slice(event.indexOf("data: ") + 6)).state);
+      assertEquals([states[0], states.at(-1)], ["queued", "complete"]);
+      assert(states.includes("resolving"), states.join());
+      const progress = events.filter((event) => event.startsWith("event: progress"));
+      assertStringIncludes(progress.join("\n"), "layer 1 of 3");
+      assertEquals((await client.ended(before.id)).state, "complete");
+    });
   });
 });
 
@@ -411,9 +430,11 @@ Deno.test("a job that wants too much memory, or takes too long, fails alone", as
     assertEquals([job.state, job.error!.code], ["failed", "out_of_memory"]);
     assertEquals((await client.ask("/healthz")).status, 200);
   });
-  await withServing({ deadlineMs: 30 }, async ({ client }) => {
-    const job = await client.ended((await client.bless({ source: TINY })).id);
-    assertEquals([job.state, job.error!.code], ["failed", "deadline"]);
+  await withHeldImage(async ({ source }) => {
+    await withServing({ deadlineMs: 30 }, async ({ client }) => {
+      const job = await client.ended((await client.bless({ source })).id);
+      assertEquals([job.state, job.error!.code], ["failed", "deadline"]);
+    });
   });
 });
 

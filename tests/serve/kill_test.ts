@@ -5,7 +5,15 @@ import { noise } from "../source/helpers.ts";
 import { writeOciLayout } from "../source/build_layout.ts";
 import { buildTar } from "../tar/build.ts";
 import { assertNothingTemporary, assertWholeImages, leftProcesses } from "./crash.ts";
-import { Client, inDirectory, pause, ServerProcess, TINY, writeSmallImage } from "./serving.ts";
+import {
+  Client,
+  inDirectory,
+  pause,
+  ServerProcess,
+  TINY,
+  withHeldImage,
+  writeSmallImage,
+} from "./serving.ts";
 
 /** An image whose blessing takes long enough to be met in the middle. */
 function writeLargeImage(directory: string): string {
@@ -57,37 +65,44 @@ Deno.test("a server that is killed forgets no job, and leaves nothing half-made"
 });
 
 Deno.test("SIGTERM waits for what runs, and what waits is there the next time", async () => {
-  await inDirectory(async (directory) => {
-    const images = join(directory, "images");
-    const client = new Client({ kind: "unix", path: join(images, "serve.sock") });
-    const words = ["--images", images, "--workers", "1"];
-    let server = await ServerProcess.start(words);
-    const running = await client.bless({ source: writeLargeImage(directory) });
-    const waiting = await client.bless({ source: TINY });
-    while ((await client.ask(`/v1/jobs/${running.id}`)).json.state === "queued") await pause();
-    assertEquals(await server.kill("SIGTERM"), 0);
-    assertEquals(existsSync(join(images, "serve.sock")), false);
-    assertNothingTemporary(images);
-    server = await ServerProcess.start(["--images", images, "--workers=0"]);
-    assertEquals((await client.ask(`/v1/jobs/${running.id}`)).json.state, "complete");
-    assertEquals((await client.ask(`/v1/jobs/${waiting.id}`)).json.state, "queued");
-    await server.kill("SIGTERM");
+  await withHeldImage(async ({ source, release }) => {
+    await inDirectory(async (directory) => {
+      const images = join(directory, "images");
+      const client = new Client({ kind: "unix", path: join(images, "serve.sock") });
+      let server = await ServerProcess.start(["--images", images, "--workers", "1"]);
+      const running = await client.bless({ source });
+      const waiting = await client.bless({ source: TINY });
+      while ((await client.ask(`/v1/jobs/${running.id}`)).json.state === "queued") await pause();
+      const ended = server.kill("SIGTERM");
+      while (!server.log.includes("draining")) await pause();
+      release();
+      assertEquals(await ended, 0);
+      assertEquals(existsSync(join(images, "serve.sock")), false);
+      assertNothingTemporary(images);
+      server = await ServerProcess.start(["--images", images, "--workers=0"]);
+      assertEquals((await client.ask(`/v1/jobs/${running.id}`)).json.state, "complete");
+      assertEquals((await client.ask(`/v1/jobs/${waiting.id}`)).json.state, "queued");
+      await server.kill("SIGTERM");
+    });
   });
 });
 
 Deno.test("a second SIGTERM does not wait: what ran is run again", async () => {
-  await inDirectory(async (directory) => {
-    const images = join(directory, "images");
-    const client = new Client({ kind: "unix", path: join(images, "serve.sock") });
-    let server = await ServerProcess.start(["--images", images, "--workers=1", "--drain=0"]);
-    const { id } = await client.bless({ source: writeLargeImage(directory) });
-    while ((await client.ask(`/v1/jobs/${id}`)).json.state === "queued") await pause();
-    assertEquals(await server.kill("SIGTERM"), 0);
-    assertEquals(leftProcesses(images), []);
-    server = await ServerProcess.start(["--images", images]);
-    const job = await client.ended(id);
-    assertEquals([job.state, job.error], ["complete", null]);
-    await server.kill("SIGTERM");
+  await withHeldImage(async ({ source, release }) => {
+    await inDirectory(async (directory) => {
+      const images = join(directory, "images");
+      const client = new Client({ kind: "unix", path: join(images, "serve.sock") });
+      let server = await ServerProcess.start(["--images", images, "--workers=1", "--drain=0"]);
+      const { id } = await client.bless({ source });
+      while ((await client.ask(`/v1/jobs/${id}`)).json.state === "queued") await pause();
+      assertEquals(await server.kill("SIGTERM"), 0);
+      assertEquals(leftProcesses(images), []);
+      release();
+      server = await ServerProcess.start(["--images", images]);
+      const job = await client.ended(id);
+      assertEquals([job.state, job.error], ["complete", null]);
+      await server.kill("SIGTERM");
+    });
   });
 });
 

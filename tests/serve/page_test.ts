@@ -6,12 +6,18 @@ import process from "node:process";
 import { escapeHtml, html } from "../../serve/page/html.ts";
 import { formatSize } from "../../lib/bytes/arithmetic.ts";
 import { notRun } from "../oracle/notice.ts";
-import { noise, sampleTar } from "../source/helpers.ts";
+import { noise } from "../source/helpers.ts";
 import { writeOciLayout } from "../source/build_layout.ts";
-import { type Misbehaviour, withRegistry } from "../source/registry/fake_registry.ts";
 import { buildTar } from "../tar/build.ts";
 import { Browser, chromiumPath, endChromium } from "./browser.ts";
-import { pause, type Serving, TINY, withServing, writeSmallImage } from "./serving.ts";
+import {
+  pause,
+  type Serving,
+  TINY,
+  withHeldImage,
+  withServing,
+  writeSmallImage,
+} from "./serving.ts";
 
 const TCP = { kind: "tcp", host: "127.0.0.1", port: 0 } as const;
 
@@ -65,29 +71,19 @@ Deno.test("templates take everything for text that was not made as HTML", () => 
 });
 
 Deno.test("the page shows jobs as they move, and images when they are there", async () => {
-  // The first job's layer comes when the page has been looked at, however fast the machine is.
-  const { promise: isSeen, resolve: see } = Promise.withResolvers<void>();
-  const late: Misbehaviour = (request, response, registry) => {
-    if (!request.path.includes(`/blobs/${layerDigest}`)) return false;
-    isSeen.then(() => registry.behave(request, response));
-    return true;
-  };
-  let layerDigest = "";
-  await withRegistry(async (registry) => {
-    layerDigest = registry.add({ layers: [sampleTar(1)] }).layerDigests[0]!;
-    const more = { workers: 1, plainHttp: true };
-    await withBrowser(more, async (browser, { client, directory }, url) => {
+  await withHeldImage(async ({ source, release }) => {
+    await withBrowser({ workers: 1 }, async (browser, { client, directory }, url) => {
       const isIdle = "document.querySelector('#running').textContent.includes('Nothing runs')";
       await browser.open(url);
       await browser.until(isIdle);
-      const jobs = [await client.bless({ source: registry.source(), name: "late" })];
+      const jobs = [await client.bless({ source, name: "held" })];
       for (let number = 0; number < 3; number++) {
         jobs.push(await client.bless({ source: writeSmallImage(directory, number) }));
       }
       await browser.until("document.querySelector('#running progress')");
       await browser.until("document.querySelectorAll('#queue tbody tr').length === 3");
       await keepPicture(browser, "running");
-      see();
+      release();
       for (const { id } of jobs) await client.ended(id);
       await browser.until("document.querySelectorAll('#images tbody tr').length === 4");
       assertEquals(await browser.value("document.querySelectorAll('#images svg g').length"), 4);
@@ -98,7 +94,7 @@ Deno.test("the page shows jobs as they move, and images when they are there", as
       await browser.until(isIdle);
       assertEquals(browser.faults, []);
     });
-  }, late);
+  });
 });
 
 Deno.test("the page is used with the keyboard alone, and a screen reader finds its way", async () => {

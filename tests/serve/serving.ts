@@ -13,6 +13,8 @@ import type { Job } from "../../serve/schemas.ts";
 import { type RunningServer, startServer } from "../../serve/server.ts";
 import type { ListenAddress, ServeSettings } from "../../serve/settings.ts";
 import { writeOciLayout } from "../source/build_layout.ts";
+import { sampleTar } from "../source/helpers.ts";
+import { type Misbehaviour, withRegistry } from "../source/registry/fake_registry.ts";
 import { buildTar } from "../tar/build.ts";
 import { MAIN, programWords } from "../cli/program.ts";
 
@@ -224,6 +226,27 @@ export function writeSmallImage(directory: string, number: number): string {
   ]);
   writeOciLayout(path, { layers: [tar] });
   return `oci:${path}`;
+}
+
+/** An image whose layer is held back: a job that needs it runs until it is released. */
+export interface HeldImage {
+  readonly source: string;
+  release(): void;
+}
+
+/** Runs a test with an image that is held back, so that a job is still running however fast the machine is. */
+export async function withHeldImage(test: (held: HeldImage) => Promise<void>): Promise<void> {
+  const { promise: released, resolve: release } = Promise.withResolvers<void>();
+  let layerDigest = "";
+  const hold: Misbehaviour = (request, response, registry) => {
+    if (!request.path.includes(`/blobs/${layerDigest}`)) return false;
+    void released.then(() => registry.behave(request, response));
+    return true;
+  };
+  await withRegistry(async (registry) => {
+    layerDigest = registry.add({ layers: [sampleTar(1)] }).layerDigests[0]!;
+    await test({ source: registry.source(), release });
+  }, hold);
 }
 
 /** A server in a process of its own. */
