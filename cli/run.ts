@@ -100,7 +100,7 @@ class Run {
   readonly #options: readonly OptionSpec[];
   readonly #colour: ColourChoice;
   #progress: ShownProgress = NO_SHOWN_PROGRESS;
-  readonly #onAbort = () => this.#tellInterruption();
+  readonly #onAbort = () => this.#reportInterruption();
 
   constructor(request: Request, io: ProcessIo) {
     this.io = io;
@@ -170,17 +170,17 @@ class Run {
       // A closed pipe must not hide a failure of the work itself.
       if (!isClosedPipe(flushError) && !(thrown instanceof BlessfsError)) error = flushError;
     }
-    this.#tell(error);
+    this.#report(error);
     return exitCodeOf(error);
   }
 
   #failInterrupted(reason: unknown): ExitCode {
     // Without --json, this was already reported when the signal arrived.
-    if (this.#json) this.#tell(reason);
+    if (this.#json) this.#report(reason);
     return exitCodeOf(reason);
   }
 
-  #tell(error: unknown): void {
+  #report(error: unknown): void {
     const withStack = isDebug(this.io.env);
     this.io.stderr.write(
       this.#json
@@ -189,7 +189,7 @@ class Run {
     );
   }
 
-  #tellInterruption(): void {
+  #reportInterruption(): void {
     this.#progress.close();
     if (this.#json) return;
     const reason: unknown = this.io.signal.reason;

@@ -25,7 +25,7 @@ export class JobEvents {
     return count;
   }
 
-  tell(id: string, news: JobNews): void {
+  publish(id: string, news: JobNews): void {
     for (const listener of [...this.#listeners.get(id) ?? []]) listener(news);
     if (news.kind === "state") { for (const listener of [...this.#anyListeners]) listener(); }
   }

@@ -115,10 +115,10 @@ export class JobRun {
     } finally {
       claims.forget(this.record.id);
       clearTimeout(this.#progressTimer);
-      this.#tellProgress();
+      this.#publishProgress();
       clearTimeout(this.#progressTimer);
       if (stage !== undefined) await rm(stage, { recursive: true, force: true }).catch(() => {});
-      this.#context.events.tell(this.record.id, { kind: "state" });
+      this.#context.events.publish(this.record.id, { kind: "state" });
     }
   }
 
@@ -488,16 +488,16 @@ export class JobRun {
       if (!isReading && layers.length >= Number(count ?? 0)) this.#goTo("planning");
     }
     this.#hasNews = true;
-    if (this.#progressTimer === undefined) this.#tellProgress();
+    if (this.#progressTimer === undefined) this.#publishProgress();
   }
 
   /** Reports progress, then nothing more for a while. */
-  #tellProgress(): void {
+  #publishProgress(): void {
     this.#progressTimer = undefined;
     if (!this.#hasNews) return;
     this.#hasNews = false;
-    this.#context.events.tell(this.record.id, { kind: "progress", progress: this.progress });
-    this.#progressTimer = setTimeout(() => this.#tellProgress(), PROGRESS_MS);
+    this.#context.events.publish(this.record.id, { kind: "progress", progress: this.progress });
+    this.#progressTimer = setTimeout(() => this.#publishProgress(), PROGRESS_MS);
   }
 
   /** Moves to another state, never back, except to write the next layer's image. */
@@ -512,7 +512,7 @@ export class JobRun {
       if (this.#state !== state) return;
       try {
         if (!await store.advance(this.claim, state, this.#seconds)) this.stop("lost");
-        events.tell(this.record.id, { kind: "state" });
+        events.publish(this.record.id, { kind: "state" });
       } catch (error) {
         log.warn("state could not be written", { job: this.record.id, ...errorFacts(error) });
       }

@@ -83,7 +83,7 @@ export class ServeService {
         headers: { "Retry-After": String(RETRY_AFTER_SECONDS) },
       });
     }
-    this.context.events.tell(posted.id, { kind: "state" });
+    this.context.events.publish(posted.id, { kind: "state" });
     this.#workers.kick();
     log.info("job asked for", { job: posted.id, new: posted.kind === "created", source });
     return await this.job(posted.id);
@@ -150,7 +150,7 @@ export class ServeService {
     if (done === "finished") {
       throw new RequestError(409, "job_ended", `job ${id} has ended already`);
     }
-    events.tell(id, { kind: "state" });
+    events.publish(id, { kind: "state" });
     this.#workers.runOf(id)?.stop("cancel");
     return await this.job(id);
   }
@@ -383,8 +383,8 @@ export class ServeService {
         const news = JSON.stringify([state, sameAs]);
         const before = this.#seen.get(id);
         // The first check also notifies: the state may have changed since the watcher read it.
-        if (before !== news) events.tell(id, { kind: "state" });
-        else if (!FINAL_STATES.includes(state)) events.tell(id, { kind: "progress", progress });
+        if (before !== news) events.publish(id, { kind: "state" });
+        else if (!FINAL_STATES.includes(state)) events.publish(id, { kind: "progress", progress });
         this.#seen.set(id, news);
       }
       for (const id of this.#seen.keys()) if (!ids.includes(id)) this.#seen.delete(id);

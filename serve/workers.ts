@@ -85,7 +85,7 @@ export class Workers {
     await Promise.all(this.#ends);
   }
 
-  #tellEnd(): void {
+  #resolveIdle(): void {
     const waiting = this.#onAllEnded;
     this.#onAllEnded = [];
     for (const wake of waiting) wake();
@@ -123,7 +123,7 @@ export class Workers {
       await new Promise((resolve) => setTimeout(resolve, AFTER_OUTAGE_MS));
     } finally {
       this.#isClaiming = false;
-      this.#tellEnd();
+      this.#resolveIdle();
     }
   }
 
@@ -132,13 +132,13 @@ export class Workers {
     // If this host lost the job and gets it back, the old run is stopped and its outcome is ignored.
     this.#running.get(id)?.stop("lost");
     this.#running.set(id, run);
-    this.#context.events.tell(id, { kind: "state" });
+    this.#context.events.publish(id, { kind: "state" });
     // The job was claimed after the drain looked at the list.
     if (!this.#isOpen) run.stop("drain");
     const ended = run.run().then(() => {
       if (this.#running.get(id) === run) this.#running.delete(id);
       this.#ends.delete(ended);
-      this.#tellEnd();
+      this.#resolveIdle();
       this.kick();
     });
     this.#ends.add(ended);
@@ -184,7 +184,7 @@ export class Workers {
     try {
       for (const { id, state } of await store.recover({ kind: "expired" })) {
         log.warn("job of a host that is silent", { job: id, state });
-        events.tell(id, { kind: "state" });
+        events.publish(id, { kind: "state" });
       }
       this.kick();
     } catch (error) {

@@ -27,23 +27,23 @@ export const PROBE = command({
     blessfs probe oci:images/base oci:images/python oci:images/node
     # See what a rebuild adds, by threshold, as a chart
     blessfs probe oci:old oci:new --align-threshold 16K,64K --plot sweep.svg
-    # Cut disk images as they are
+    # Compare disk images as they are
     blessfs probe --as-is a.ext4 b.ext4 --grid 64K,128K,256K
     # Compare what hosts wrote with --fingerprints FILE
     blessfs probe --from old.parquet new.parquet
     # Fail when a rebuild adds too much
     blessfs probe oci:old oci:new --max-new-share 5%
-    # Send the answer to a team
+    # Make a report for a team
     blessfs probe oci:a oci:b oci:c --report dedup.html
   `),
   description: [
-    "Nothing is written: the bytes that bless would write are cut and hashed as they come. All-zero units are " +
-    "never counted. Raw sizes leave out zero blocks of 4 KiB inside units, stored sizes are each unit compressed.",
-    "Rows: whole files (without metadata); unaligned, an image without any alignment, in the order of its layers; " +
-    "start-aligned, the same from a cell's start on; FastCDC over the unaligned bytes, a reference that layouts can " +
-    "pass; aligned, the image as bless would lay it out, for each threshold and packing.",
+    "No image is written: the bytes that bless would write are cut and hashed on the fly. Units of zeros are never " +
+    "counted. Raw sizes leave out zero blocks of 4 KiB; stored sizes are those of the compressed units.",
+    "Rows: whole files (without metadata); unaligned, an image without alignment, in the order of its layers; " +
+    "start-aligned, the same but starting on a cell; FastCDC over the unaligned bytes, a reference that a layout can " +
+    "beat; aligned, the image as bless lays it out, for each threshold and packing.",
   ],
-  positionals: [operand("SOURCE...", "an image; new bytes are counted in this order")],
+  positionals: [operand("SOURCE...", "an image; new bytes are counted in the order given")],
   options: () => [
     option("--align-threshold SIZE|none,...", "a row for each threshold; none is always a row", {
       key: "alignThresholdBytes",
@@ -60,61 +60,69 @@ export const PROBE = command({
     }),
     option(
       "--cdc AVG[:MIN:MAX]|gear",
-      "sizes of FastCDC's chunks, or a plain gear chunker of 16K to 1M with 17 bits",
+      "chunk sizes of FastCDC, or a plain gear chunker with 17 bits and chunks of 16K to 1M",
       { key: "chunker", defaultText: "the grid's size" },
     ),
-    option("--compress HOW", "what stored sizes mean: none, or zstd[:LEVEL]", {
-      key: "compression",
-      choices: ["none", "zstd"],
-      open: true,
-      default: "zstd:1",
-    }),
+    option(
+      "--compress HOW",
+      "how units are compressed for their stored size: none, or zstd[:LEVEL]",
+      {
+        key: "compression",
+        choices: ["none", "zstd"],
+        open: true,
+        default: "zstd:1",
+      },
+    ),
     option("--mode MODE", "measure merged images, or one image a layer", {
       choices: ["merged", "layered"],
       default: "merged",
     }),
     option(
       "--like previous",
-      "two more rows for each layout, in which each image is laid out like the one before it: as with --like, and " +
-        "with --keep-stale too. The sources are builds in their order",
+      "add two rows per layout, in which each image is laid out like the one before it: as with --like, and with " +
+        "--keep-stale as well. List the sources from the oldest build to the newest",
     ),
-    option("--verity append", "measure each image with its dm-verity tree behind it"),
+    option("--verity append", "measure each image with its dm-verity tree appended"),
     VERITY_SALT_OPTION,
     option(
       "--fingerprints FILE",
-      "write every unit of every row into a Parquet file, for --from or a database",
+      "write every unit of every row to a Parquet file, for --from or a database",
     ),
     option("--from", "the sources are files written with --fingerprints"),
-    option("--as-is", "cut the files as they are, without blessing them"),
-    option("--format FORMAT", "the format of the answer", {
+    option("--as-is", "measure the files as they are, without blessing them"),
+    option("--format FORMAT", "output format", {
       choices: ["table", "json", "csv"],
       default: "table",
     }),
-    option("--plot FILE", "write a chart of the stored bytes of all rows as SVG"),
+    option("--plot FILE", "write an SVG chart of the stored bytes of all rows"),
     option(
       "--report FILE",
-      "write an HTML page with tables and pictures, --pairwise and --explain included",
+      "write an HTML page with tables and charts, including --pairwise and --explain",
     ),
-    forceOption("replace a FILE that exists"),
-    option("--self-shift", "compare the first image with itself, shifted on the grid"),
-    option("--pairwise", "show the bytes that each pair of images shares"),
-    option("--explain", "show the identical files that lose the most to the grid"),
+    forceOption("replace an existing FILE"),
+    option(
+      "--self-shift",
+      "compare the first image with a copy of itself that is shifted off the grid",
+    ),
+    option("--pairwise", "show how many bytes each pair of images shares"),
+    option("--explain", "show which identical files lose the most to the grid"),
     option(
       "--min-dedup SHARE",
-      "exit with 1 when the row shares less of its stored bytes; 40% or 0.4. Of n equal images, (n-1)/n is shared",
+      "exit with 1 if less than this share of the row's stored bytes is shared, such as 40% or 0.4; n equal images share " +
+        "(n-1)/n",
     ),
     option(
       "--max-new-bytes SIZE",
-      "exit with 1 when the last image adds more stored bytes to those before it",
+      "exit with 1 if the last image adds more stored bytes than this",
     ),
     option(
       "--max-new-share SHARE",
-      "exit with 1 when more of the last image's stored bytes are new; 5% or 0.05",
+      "exit with 1 if more than this share of the last image's stored bytes is new, such as 5% or 0.05",
     ),
     option(
       "--row WORDS",
-      "the row that these and the histogram are of, by words of its label: '64K tight', fastcdc",
-      { defaultText: "the first aligned row; with --as-is the first one" },
+      "the row for these limits and the histogram, by words of its label, such as '64K tight' or fastcdc",
+      { defaultText: "the first aligned row; with --as-is, the first row" },
     ),
     ...ADDITION_OPTIONS,
     ...SOURCE_OPTIONS,
@@ -125,7 +133,7 @@ export const PROBE = command({
 
 export const MAP = command({
   name: "map",
-  summary: "draw how ext4 images lie on a grid, and which cells they share",
+  summary: "draw the layout of ext4 images on a grid, and the cells that they share",
   examples: examples(`
     # See the layout of an image
     blessfs map python.ext4 --plot python.svg
@@ -133,22 +141,22 @@ export const MAP = command({
     blessfs map old.ext4 new.ext4 --plot shared.svg
   `),
   description: [
-    "Metadata, files on the grid, runs of small files and free space are told apart; a cell is filled as far as it is in " +
-    "use. With several images, a point marks each cell that another one has too.",
+    "Metadata, files on the grid, runs of small files and free space have different colours; a cell is filled as far as " +
+    "it is in use. With several images, a dot marks each cell that another image has as well.",
   ],
   positionals: [{ ...IMAGE_OPERAND, repeated: true }],
   options: () => [
     option("--plot FILE", "the SVG file to make", { required: true }),
-    option("--grid SIZE", "the size of cells", {
+    option("--grid SIZE", "cell size", {
       key: "gridBytes",
       default: sizeOption(MERGED_DEFAULTS.gridBytes),
     }),
     option(
       "--align-threshold SIZE|none",
-      "files of at least this size are shown as files on the grid",
+      "show files of at least this size as files on the grid",
       { key: "alignThresholdBytes", default: sizeOption(MERGED_DEFAULTS.alignThresholdBytes) },
     ),
-    forceOption("replace a FILE that exists"),
+    forceOption("replace an existing FILE"),
     ...REPLAY_OPTIONS,
   ],
   load: async () => (await import("../commands/probe.ts")).runMap,
@@ -160,38 +168,42 @@ export const VERIFY = command({
   examples: examples(`
     # Check an image, without e2fsprogs
     blessfs verify python.ext4
-    # Check all layers, and fail when a large file is off the grid
+    # Check all layers, and fail if a large file is off the grid
     blessfs verify layers/*.ext4 --grid 128K --align-threshold 64K
-    # Prove all of an image with a dm-verity tree by its root hash
+    # Check all of an image with a dm-verity tree against its root hash
     blessfs verify root.ext4 --root-hash HEX
-    # Give findings to a script
+    # Get the findings for a script
     blessfs verify python.ext4 --json
   `),
   description: [
-    "It finds the damage that e2fsck -fn finds, and more: in the values of attributes, in backups, in the superblock's " +
-    "copy of the journal inode. It changes nothing. The exit code is 1 if an image is damaged.",
-    "A note is worth knowing, but neither the kernel nor e2fsck minds it: a stale backup of another writer, a journal " +
-    "on another device that nobody looked at. With --strict, notes and warnings count as damage.",
-    "It also counts the large files that lie on the grid. An image does not say which grid it was blessed for; with " +
-    "--grid or --align-threshold, files off that grid count as damage.",
+    "Finds all damage that e2fsck -fn finds, and more: in the values of attributes, in backups, and in the superblock's " +
+    "copy of the journal inode. Nothing is changed. The exit code is 1 if an image is damaged.",
+    "A note is something that neither the kernel nor e2fsck objects to, such as a stale backup by another writer, or a " +
+    "journal on another device that was not checked. With --strict, notes and warnings count as damage.",
+    "Large files on the grid are counted as well. An image does not record the grid it was blessed for; with --grid or " +
+    "--align-threshold, files off that grid count as damage.",
   ],
   positionals: [operand("IMAGE...", "an ext4 image")],
   options: () => [
-    option("--grid SIZE", "the grid that large files should lie on", {
+    option("--grid SIZE", "the grid that large files should start on", {
       key: "gridBytes",
       default: sizeOption(MERGED_DEFAULTS.gridBytes),
     }),
-    option("--align-threshold SIZE", "files of at least this size are large", {
+    option("--align-threshold SIZE", "smallest size of a large file", {
       key: "alignThresholdBytes",
       default: sizeOption(MERGED_DEFAULTS.alignThresholdBytes),
     }),
-    option("--max-findings COUNT", "show at most this many findings per image; all are counted", {
-      default: "100",
-    }),
-    option("--strict", "take notes and warnings for damage"),
+    option(
+      "--max-findings COUNT",
+      "show at most this many findings per image; all of them are counted",
+      {
+        default: "100",
+      },
+    ),
+    option("--strict", "count notes and warnings as damage"),
     {
       ...ROOT_HASH_OPTION,
-      summary: "check the hash tree of the image too, and every block against it",
+      summary: "also check the image's hash tree, and every block against it",
     },
     ...HASH_PLACE_OPTIONS,
     ...REPLAY_OPTIONS,
@@ -202,27 +214,27 @@ export const VERIFY = command({
 
 export const INSPECT = command({
   name: "inspect",
-  summary: "show what an ext4 image is made of, or the manifest and config of any other source",
+  summary: "show the structure of an ext4 image, or the manifest and config of any other source",
   examples: examples(`
     # Features, sizes, groups and checksums
     blessfs inspect image.ext4
-    # Where a file lies
+    # Where a file is stored
     blessfs inspect image.ext4 /usr/bin/env
-    # An inode by its number
+    # An inode by number
     blessfs inspect image.ext4 '<8>'
-    # One fact for a script
+    # One field for a script
     blessfs inspect --json image.ext4 | jq -r .superblock.uuid
-    # What an image runs, and how large it is
+    # What an image runs, and its size
     blessfs inspect oci:images/python:latest
     # Its config
     blessfs inspect docker://quay.io/team/app --json | jq .config
   `),
   description: [
-    "Of an ext4 image (`ext4:FILE`, or a file or device that holds one) it shows the superblock and the groups, and with a " +
-    "PATH an inode. Of every other source, it shows manifest, config, layers and sizes, and reads no layer.",
-    "It shows what dumpe2fs and debugfs's stat show. A wrong checksum is shown with the right one. A damaged structure is " +
-    "shown as far as it can be read, with what is wrong; `blessfs verify` says whether the whole image is sound.",
-    "With a PATH it shows the inode. Symlinks in the path are followed, except the last name.",
+    "For an ext4 image (`ext4:FILE`, or a file or device with one), shows the superblock and the block groups, or an inode " +
+    "if PATH is given. For any other source, shows its manifest, config, layers and sizes, without reading a layer.",
+    "The fields are those of dumpe2fs and of debugfs's stat. A wrong checksum is shown next to the right one, and a damaged " +
+    "structure as far as it can be read, with what is wrong; `blessfs verify` checks the whole image.",
+    "Symlinks in PATH are followed, except for the last name.",
   ],
   positionals: [
     operand(
@@ -230,7 +242,7 @@ export const INSPECT = command({
       "an ext4 image, or FILE#NUMBER for one in a partition of a disk, or any source",
       { completion: "source" },
     ),
-    operand("[PATH]", "a name in the image, or <N> for an inode"),
+    operand("[PATH]", "a path in the image, or <N> for an inode"),
   ],
   options: () => [
     option("--max-extents N", "list at most this many extents of an inode", {
@@ -246,29 +258,29 @@ export const INSPECT = command({
 
 export const LS = command({
   name: "ls",
-  summary: "list files of an ext4 image",
+  summary: "list files in an ext4 image",
   examples: examples(`
     # List the root
     blessfs ls image.ext4
-    # Everything below a directory, at length
+    # List everything below a directory, with details
     blessfs ls -lR image.ext4 /usr
-    # All of it for a script
+    # List the whole image for a script
     blessfs ls --recursive --json image.ext4
   `),
   description: [
-    "Names are listed in byte order, one per line; with --recursive they are paths from the root. Bytes that are not " +
-    "UTF-8 and control characters are shown as \\xNN. A long line has inode, mode, links, owner, group, size (or the " +
-    "numbers of a device), modification time in UTC, and name.",
-    "A PATH that is a symlink is followed, unless --directory is given.",
+    "Names are listed in byte order, one per line; with --recursive, they are paths from the root. Control characters and " +
+    "bytes that are not UTF-8 are shown as \\xNN. A long line has the inode, mode, links, owner, group, size (or device " +
+    "numbers), modification time in UTC, and name.",
+    "If PATH is a symlink, it is followed, unless --directory is given.",
   ],
   positionals: [
     IMAGE_OPERAND,
-    operand("[PATH]", "a name in the image, or <N> for an inode; the root when left out"),
+    operand("[PATH]", "a path in the image, or <N> for an inode; the root by default"),
   ],
   options: () => [
-    option("-l, --long", "show inode, mode, owner, size and time too"),
-    option("-R, --recursive", "list subdirectories too"),
-    option("-d, --directory", "list a directory or symlink itself"),
+    option("-l, --long", "also show inode, mode, owner, size and time"),
+    option("-R, --recursive", "also list subdirectories"),
+    option("-d, --directory", "list a directory or symlink itself, not its contents or target"),
     KEEP_GOING_OPTION,
     ...REPLAY_OPTIONS,
     STRICT_IMAGE_OPTION,
@@ -279,11 +291,11 @@ export const LS = command({
 
 export const CAT = command({
   name: "cat",
-  summary: "print files of an ext4 image",
+  summary: "print files in an ext4 image",
   examples: examples(`
-    # Look at a file
+    # Print a file
     blessfs cat image.ext4 /etc/os-release
-    # Take one out
+    # Extract a file
     blessfs cat image.ext4 /usr/bin/env > env
   `),
   description: [
@@ -297,24 +309,24 @@ export const CAT = command({
 
 export const CHECKSUM = command({
   name: "checksum",
-  summary: "switch the metadata checksums of an ext4 image on or off, in place",
+  summary: "turn the metadata checksums of an ext4 image on or off, in place",
   examples: examples(`
-    # Give an old image checksums
+    # Add checksums to an old image
     blessfs checksum --enable old.ext4
-    # Take them away, for a kernel that does not know them
+    # Remove them, for a kernel that does not support them
     blessfs checksum --disable image.ext4
   `),
   description: [
-    "It does what tune2fs -O metadata_csum does, for clean images that are not mounted. Without checksums the image has " +
-    "uninit_bg instead. Before checksums are removed, every one is checked.",
-    "All changes are first written to IMAGE.checksum-changes and synced to disk. If the work is interrupted, no kernel " +
-    "mounts the image until the same command has run again and finished it. Nothing else may write to the image " +
-    "meanwhile; a run that notices another one gives up.",
-    "An image without room for checksums is left unchanged; the error says how many blocks are too full.",
+    "Does what tune2fs -O metadata_csum does, for clean images that are not mounted. Without checksums, the image has " +
+    "uninit_bg instead. Before checksums are removed, all of them are checked.",
+    "All changes are first written to IMAGE.checksum-changes and synced to disk. If the command is interrupted, no kernel " +
+    "mounts the image until it is run again and finishes. Nothing else may write to the image meanwhile; a second run at " +
+    "the same time fails.",
+    "An image without room for checksums is left unchanged, and the error says how many blocks are too full.",
   ],
-  positionals: [operand("IMAGE", "the image, a regular file")],
+  positionals: [operand("IMAGE", "an ext4 image in a regular file")],
   options: () => [
-    option("--enable", "add checksums to all metadata"),
+    option("--enable", "add checksums to all metadata structures"),
     option("--disable", "remove them"),
     JSON_OPTION,
   ],

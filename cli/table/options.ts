@@ -60,8 +60,8 @@ function sizeOptions(defaults: LayoutOptions): readonly OptionSpec[] {
   return [
     option(
       "--size [+]SIZE",
-      "size of the file system, or with + the free space in it; exact: what the content needs; fill: what the device " +
-        "that is written has room for",
+      "size of the file system, or with + its free space; exact: just what the content needs; fill: all of the device " +
+        "that is written",
       { defaultText: "exact", choices: ["exact", "fill"], open: true },
     ),
     option("--journal SIZE|none", "internal journal, at least 4M", {
@@ -70,16 +70,16 @@ function sizeOptions(defaults: LayoutOptions): readonly OptionSpec[] {
     }),
     option(
       "--backups WHICH",
-      "backup superblocks; none: no reserved gaps, but the kernel cannot grow the file system online",
+      "which backup superblocks to write; none leaves no reserved gaps, but the kernel cannot grow the file system online",
       { choices: ["sparse", NONE], defaultText: defaults.backups },
     ),
-    option("--reserved SIZE|PERCENT%", "space that only root may fill", {
+    option("--reserved SIZE|PERCENT%", "space reserved for root", {
       key: "reservedBlocks",
       defaultText: reserved.kind === "percent"
         ? `${reserved.percent}%`
         : sizeOption(reserved.bytes),
     }),
-    option("--inodes N", "make at least N inodes, used ones included", {
+    option("--inodes N", "create at least N inodes, including those in use", {
       key: "inodeCount",
       defaultText: "from the content and the free space",
     }),
@@ -88,14 +88,14 @@ function sizeOptions(defaults: LayoutOptions): readonly OptionSpec[] {
 
 const FEATURE_OPTIONS: readonly OptionSpec[] = [
   option("--inline-data", "keep small files inside their inodes"),
-  option("--metadata-csum", "make an image without metadata checksums", {
+  option("--metadata-csum", "write no metadata checksums", {
     key: "metadataChecksums",
     on: true,
   }),
   option(
     "--compat READER,...",
-    "what must be able to read the image: grub, grub-2.12, u-boot, or a version of Linux from 3.10 on, such as " +
-      "linux-5.10; features that one of them cannot read are left out, or refused where they are needed",
+    "readers that must understand the image: grub, grub-2.12, u-boot, or Linux 3.10 or later, such as linux-5.10; " +
+      "features that one of them cannot read are left out, or are an error if something needs them",
     { choices: COMPAT_NAMES, open: true },
   ),
 ];
@@ -105,14 +105,14 @@ export function likeOptions(what: string): readonly OptionSpec[] {
   return [
     option(
       "--like PREVIOUS",
-      `keep the blocks, inode numbers and directory blocks that ${what} for what did not ` +
-        "change; nothing else of it is in the new one",
+      `reuse the blocks, inode numbers and directory blocks that ${what} for everything that did not ` +
+        "change; nothing else is taken over",
       { completion: "file" },
     ),
     option(
       "--keep-stale",
-      "with --like, freed blocks keep the bytes that PREVIOUS has there, so fewer chunks are new: removed content " +
-        "stays readable on the raw device",
+      "with --like, leave PREVIOUS's bytes in freed blocks, so that fewer chunks are new; removed content stays readable " +
+        "on the raw device",
     ),
   ];
 }
@@ -121,65 +121,75 @@ export function likeOptions(what: string): readonly OptionSpec[] {
 export const HOT_OPTIONS: readonly OptionSpec[] = [
   option(
     "--hot FILE|entrypoint",
-    "put the files that a boot reads first, in that order: a list of paths, what strace or fatrace printed, or what " +
-      "the entry point of the image loads",
+    "place the files that a boot reads at the front, in that order: from a list of paths, the output of strace or " +
+      "fatrace, or what the image's entry point loads",
   ),
-  option("--prefetch FILE", "write where the hot files lie, and the ids of those cells, as JSON"),
+  option(
+    "--prefetch FILE",
+    "write the position of the hot files and the ids of their cells, as JSON",
+  ),
 ];
 
 /** How to read an image that was not unmounted cleanly. */
 export const REPLAY_OPTIONS: readonly OptionSpec[] = [
-  option("--replay", "read an image that was not unmounted as it is, and ignore its journal", {
-    on: true,
-  }),
-  option("--external-journal FILE", "the journal of an image that keeps it on another device"),
+  option(
+    "--replay",
+    "ignore the journal of an image that was not unmounted, and read the image as it is",
+    {
+      on: true,
+    },
+  ),
+  option("--external-journal FILE", "the journal, if the image keeps it on another device"),
 ];
 
 /** How servers authenticate to this program, and this program to them. */
 export const CERTIFICATE_OPTIONS: readonly OptionSpec[] = [
   option(
     "--ca-file FILE",
-    "trust the certificate authorities in this file too, for the registry and a store on S3",
+    "also trust the certificate authorities in this file, for registries and S3 stores",
   ),
-  option("--cert FILE", "the certificate to show to the registry or the store; with --key", {
+  option("--cert FILE", "client certificate for the registry or the store; needs --key", {
     key: "certFile",
   }),
-  option("--key FILE", "the key that belongs to --cert", { key: "keyFile" }),
+  option("--key FILE", "the private key for --cert", { key: "keyFile" }),
 ];
 
 export const SOURCE_OPTIONS: readonly OptionSpec[] = [
   option(
     "--platform OS/ARCH[/VARIANT]",
-    "which platform of the image to use; an image for another one is an error. any takes what there is",
+    "the platform to use; an image for another platform is an error, unless this is any",
     { defaultText: "linux on this machine's architecture", choices: ["any"], open: true },
   ),
-  option("--jobs N", "how many layers are read at the same time", {
+  option("--jobs N", "layers to read at the same time", {
     defaultText: "the number of processors",
   }),
-  option("--tmpdir DIR", "where decompressed layers are kept while they are needed", {
+  option("--tmpdir DIR", "directory for decompressed layers, which are removed at the end", {
     defaultText: "the system's",
   }),
-  option("--plain-http", "use http, not https, for the registry; loopback needs no such option"),
-  option("--authfile FILE", "read the credentials for the registry from this file", {
+  option("--plain-http", "use HTTP instead of HTTPS for the registry; not needed for loopback"),
+  option("--authfile FILE", "credentials for the registry", {
     key: "authFile",
     defaultText: "those of podman and docker",
   }),
   option(
     "--blob-cache DIR",
-    "keep layers from registries in this directory, and read them from there next time",
+    "cache layers from registries in this directory",
   ),
   ...CERTIFICATE_OPTIONS,
-  option("--strict", "fail instead of warning when something in the source is changed or left out"),
+  option(
+    "--strict",
+    "fail, instead of warning, if anything in the source would be changed or left out",
+  ),
   option(
     "--ignore-zeros",
-    "read on after the end marker of a tar, for tars that were joined with cat",
+    "read past the end marker of a tar, for concatenated tars",
   ),
   ...REPLAY_OPTIONS,
-  option("--ignore-diffid", "only warn if a layer does not match its diff id"),
+  option("--ignore-diffid", "warn, instead of failing, if a layer does not match its diff id"),
   option(
     "--limit NAME=VALUE,...",
-    "change a limit on what a source may contain; docs/LIMITS.md has the names: layers, layer-entries, " +
-      "unpacked-bytes, unpacked-ratio and others",
+    "change limits on the source: layers, layer-entries, unpacked-bytes, unpacked-ratio and others; see " +
+      "docs/LIMITS.md",
     {
       choices: LIMITS.filter(({ isFixed }) => !isFixed).map(({ name }) => `${kebabCase(name)}=`),
       open: true,
@@ -194,31 +204,31 @@ export const INSPECTED_SOURCE_OPTIONS: readonly OptionSpec[] = SOURCE_OPTIONS.fi
 
 export const STORE_OPTION: OptionSpec = option(
   "--store STORE",
-  "put the chunks into this store: a directory, or s3+https://HOST/BUCKET/PREFIX with the keys of AWS_ACCESS_KEY_ID " +
-    "and AWS_SECRET_ACCESS_KEY or of a profile",
+  "store the chunks here: a directory, or s3+https://HOST/BUCKET/PREFIX with credentials from AWS_ACCESS_KEY_ID and " +
+    "AWS_SECRET_ACCESS_KEY or from a profile",
   { completion: "directory" },
 );
 
 export const CHUNK_OPTIONS: readonly OptionSpec[] = [
   option(
     "--chunker fixed|fastcdc[:AVG:MIN:MAX]",
-    "cut at the grid, or by content, never across a hole's edge; AVG is 128K when left out",
+    "cut at the grid, or by content, never across the edge of a hole; AVG is 128K by default",
     { choices: ["fixed", "fastcdc"], open: true, default: "fixed" },
   ),
   option(
     "--digest NAME",
-    "the digest that names chunks; all users of a store must use the same one",
+    "digest that names chunks; the same for all users of a store",
     { choices: CHUNK_DIGESTS, default: CHUNK_DIGESTS[0]! },
   ),
-  option("--zstd-level N", `how hard new chunks are compressed, 1 to ${ZSTD_LEVEL_MAX}`, {
+  option("--zstd-level N", `compression level of new chunks, 1 to ${ZSTD_LEVEL_MAX}`, {
     default: String(ZSTD_LEVEL_DEFAULT),
   }),
-  option("--create-store", "make the directory of the store if it does not exist"),
+  option("--create-store", "create the store's directory if it does not exist"),
   option(
     "--verify-store",
-    "read the chunks that the store already has, and fail if one is damaged",
+    "check the chunks that are already in the store, and fail if one is damaged",
   ),
-  option("--dry-run", "write nothing, and report what would be new in the store"),
+  option("--dry-run", "write nothing, only report what would be new in the store"),
 ];
 
 export const IMAGE_OPERAND: PositionalSpec = operand(
@@ -234,37 +244,37 @@ export const SOURCE_OPERAND: PositionalSpec = operand(
 /** Lets a command continue past what cannot be read. */
 export const KEEP_GOING_OPTION: OptionSpec = option(
   "--keep-going",
-  "leave out what cannot be read in an ext4 image, list it, and exit with 1",
+  "skip what cannot be read in an ext4 image, list it, and exit with 1",
 );
 
 /** Turns warnings about an image into errors. */
 export const STRICT_IMAGE_OPTION: OptionSpec = option(
   "--strict",
-  "fail for an image that was not left clean (errors on record, a journal not replayed)",
+  "fail if the image was not left clean (recorded errors, or a journal that was not replayed)",
 );
 
 /** Options whose contents become an additional layer. */
 export const ADDITION_OPTIONS: readonly OptionSpec[] = [
   option(
     "--add HOST:GUEST[:mode=MODE,uid=UID,gid=GID]...",
-    "add a file of this machine, or what is in a directory, at the path GUEST of the image; a file lands inside of a " +
-      "directory that ends with a slash. Owner and group are 0 and modes are those of HOST if they are not given",
+    "add a file, or the contents of a directory, of this machine at GUEST in the image; if GUEST ends with a slash, a " +
+      "file goes into that directory. By default, owner and group are 0 and modes are those of HOST",
     { key: "additions", completion: "file" },
   ),
-  option("--add-tar TAR...", "apply a tar on top by the rules of layers, whiteouts included", {
+  option("--add-tar TAR...", "apply a tar on top as a layer, including its whiteouts", {
     key: "additions",
   }),
   option(
     "--exclude PATTERN...",
-    "leave out what matches, of the image and of what was added before: a path of the image with the wildcards and the ! " +
-      "of .dockerignore files",
+    "leave out matching paths of the image and of earlier additions; patterns are those of .dockerignore files, with " +
+      "wildcards and !",
     { key: "additions" },
   ),
   ...["uid", "gid"].map((
     kind,
   ): OptionSpec => (option(
     `--${kind}-map FROM:TO:COUNT...`,
-    `map the ${kind}s from FROM on to those from TO on, COUNT of them; repeated for more. All must be mapped`,
+    `map COUNT ${kind}s, starting at FROM, to those starting at TO; can be repeated. Every ${kind} must be mapped`,
   ))),
 ];
 

@@ -79,8 +79,8 @@ export class DescriptorWriter {
   readonly #gatherer = new WriteGatherer((bytes, offset) => this.#writeAll(bytes, offset));
   #isDropped = false;
   #isClosed = false;
-  #tellClosed = () => {};
-  readonly #closed = new Promise<void>((resolve) => this.#tellClosed = resolve);
+  #resolveClosed = () => {};
+  readonly #closed = new Promise<void>((resolve) => this.#resolveClosed = resolve);
   #sinceYieldBytes = 0;
   #sinceSyncBytes = 0;
   /** Calls in progress that need the descriptor open. */
@@ -134,7 +134,7 @@ export class DescriptorWriter {
     try {
       this.#files.close(this.#descriptor);
     } finally {
-      this.#tellClosed();
+      this.#resolveClosed();
     }
   }
 
