@@ -131,7 +131,7 @@ function runningServer(
     await workers.stop();
     EventStream.closeAll();
     await listener.close(CLOSE_MS);
-    service.close();
+    await service.close();
     try {
       await store.close();
     } catch (error) {

@@ -39,6 +39,9 @@ export class ServeService {
   #watchTimer: ReturnType<typeof setInterval> | undefined;
   readonly #seen = new Map<string, string>();
   readonly #restoring = new Map<string, Promise<string>>();
+  /** Work in processes of its own that is not a job, and what ends it. */
+  readonly #running = new Set<Promise<unknown>>();
+  readonly #closing = new AbortController();
 
   constructor(context: JobContext, workers: Workers) {
     this.context = context;
@@ -62,8 +65,20 @@ export class ServeService {
     this.#isDraining = true;
   }
 
-  close(): void {
+  /** Ends what still runs for clients. No process and no temporary file of it is left when the promise resolves. */
+  async close(): Promise<void> {
     clearInterval(this.#watchTimer);
+    this.#closing.abort();
+    while (this.#running.size > 0) await Promise.allSettled(this.#running);
+  }
+
+  async #untilDone<T>(work: Promise<T>): Promise<T> {
+    this.#running.add(work);
+    try {
+      return await work;
+    } finally {
+      this.#running.delete(work);
+    }
   }
 
   /** Stores a job. It is on disk when the promise resolves. */
@@ -202,7 +217,7 @@ export class ServeService {
   }
 
   async deleteImage(digest: string, force: boolean): Promise<ImageFigures> {
-    const { store, images, settings, log } = this.context;
+    const { store, images, log } = this.context;
     const deletion = await images.exclusive(async () => {
       const deletion = await store.deleteImage(digest, force);
       if (deletion.kind === "deleted") await images.remove(digest);
@@ -216,15 +231,23 @@ export class ServeService {
     }
     log.info("image deleted", { image: digest });
     const { files } = JSON.parse(deletion.record.document) as ImageDocument;
-    // This only affects figures, so nothing waits for it.
-    const stage = await images.stage("forget");
     const digests = files.map((file) => file.digest);
-    const words = ["serve-task", "forget", ...digests, `--cells=${images.cellsPath}`, "--json"];
-    void runTask(settings, stage, words).then(
-      () => images.unstage(stage),
-      (error) => log.warn("figures", errorFacts(error)),
-    );
+    // This only affects figures, so only the end of the server waits for it.
+    void this.#untilDone(this.#forget(digests));
     return figuresOf({ ...deletion.record, names: [] });
+  }
+
+  /** Removes files from the figures of what images share. */
+  async #forget(digests: readonly string[]): Promise<void> {
+    const { images, settings, log } = this.context;
+    try {
+      const stage = await images.stage("forget");
+      const words = ["serve-task", "forget", ...digests, `--cells=${images.cellsPath}`, "--json"];
+      await runTask(settings, stage, words);
+      await images.unstage(stage);
+    } catch (error) {
+      log.warn("figures", errorFacts(error));
+    }
   }
 
   /** The file of an image; fetched from the chunk store if this host did not make it. */
@@ -250,7 +273,8 @@ export class ServeService {
     }
     const words = [`--store=${settings.store}`, "--json"];
     const running = this.#restoring.get(fileDigest) ??
-      this.#restore(index, fileDigest, words).finally(() => this.#restoring.delete(fileDigest));
+      this.#untilDone(this.#restore(index, fileDigest, words))
+        .finally(() => this.#restoring.delete(fileDigest));
     this.#restoring.set(fileDigest, running);
     return await running;
   }
@@ -266,7 +290,8 @@ export class ServeService {
     if (existsSync(known)) return known;
     const stage = await images.stage("restore");
     const run = async (words: readonly string[]) => {
-      const verdict = verdictOf(await runTask(settings, stage, words), true);
+      const end = await runTask(settings, stage, words, this.#closing.signal);
+      const verdict = verdictOf(end, true);
       if (verdict.kind === "done") return verdict.document;
       const headers = { "Retry-After": String(RETRY_AFTER_SECONDS) };
       throw new RequestError(503, verdict.fault.code, verdict.fault.message, { headers });
@@ -288,8 +313,7 @@ export class ServeService {
   }
 
   /** Measures what a store would save over images that are here. */
-  async probe({ images: wanted, grid, pairwise }: ProbeRequest): Promise<unknown> {
-    const { images, settings } = this.context;
+  async probe(request: ProbeRequest): Promise<unknown> {
     if (this.#isDraining) throw drainingError();
     if (this.#probeCount >= PROBES_MAX) {
       throw new RequestError(429, "busy", `${PROBES_MAX} probes run already`, {
@@ -297,6 +321,15 @@ export class ServeService {
       });
     }
     this.#probeCount++;
+    try {
+      return await this.#untilDone(this.#probe(request));
+    } finally {
+      this.#probeCount--;
+    }
+  }
+
+  async #probe({ images: wanted, grid, pairwise }: ProbeRequest): Promise<unknown> {
+    const { images, settings } = this.context;
     const stage = await images.stage("probe");
     try {
       const paths = await this.#filesOf(wanted);
@@ -305,12 +338,12 @@ export class ServeService {
         ...pairwise ? ["--pairwise"] : [],
       ];
       const words = ["probe", "--as-is", ...paths, "--format=json", ...options];
-      const verdict = verdictOf(await runTask(settings, stage, words), false);
+      const end = await runTask(settings, stage, words, this.#closing.signal);
+      const verdict = verdictOf(end, false);
       if (verdict.kind === "done") return verdict.document;
       const { code, message, hint } = verdict.fault;
       throw new RequestError(400, code, message, { hint: hint ?? undefined });
     } finally {
-      this.#probeCount--;
       await images.unstage(stage);
     }
   }
@@ -420,6 +453,8 @@ function runTask(
   { program, jobMemoryBytes, deadlineMs }: ServeSettings,
   workDir: string,
   words: readonly string[],
+  signal?: AbortSignal,
 ): Promise<ProgramEnd> {
-  return runProgramAgain(program, { words, workDir, memoryBytes: jobMemoryBytes, deadlineMs });
+  const limits = { memoryBytes: jobMemoryBytes, deadlineMs };
+  return runProgramAgain(program, { words, workDir, ...limits, ...signal && { signal } });
 }

@@ -16,6 +16,7 @@ import {
   Client,
   inDirectory,
   pause,
+  processesOf,
   TINY,
   withHeldImage,
   withServing,
@@ -259,6 +260,17 @@ Deno.test("images are listed, and deleted when no name stands for them", async (
       (await client.bless({ source: writeSmallImage(directory, 1) })).id,
     );
     assertEquals([again.state, again.image], ["complete", made[0]!.image]);
+  });
+});
+
+Deno.test("a server that has ended leaves no process behind that it started for a request", async () => {
+  await withServing({}, async ({ client, server, settings }) => {
+    const job = await client.ended((await client.bless({ source: TINY })).id);
+    const deleted = await client.ask(`/v1/images/${job.image}`, { method: "DELETE" });
+    assertEquals(deleted.status, 200);
+    await server.stop();
+    assertEquals(processesOf(settings.images), []);
+    assertEquals(readdirSync(join(settings.images, ".serve", "work")), []);
   });
 });
 
