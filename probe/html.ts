@@ -23,7 +23,7 @@ const INTRODUCTIONS: Partial<Readonly<Record<ReportTable["name"], string>>> = {
   pairs:
     "Stored bytes that both have, their Jaccard index, and the share of the row's image that the column's " +
     "image has too.",
-  lost: "Files that an earlier image has, too, and that lie in part in cells that it has not.",
+  lost: "Files that an earlier image also has, but that are partly in cells that it does not have.",
 };
 
 export function reportHtml(report: ProbeReport): string {

@@ -83,7 +83,7 @@ export function resolveProbe(given: ProbeOptions): ResolvedProbeOptions {
 /** The kinds of rows with a one-line description, in the order of a report. */
 export const SCHEME_KINDS = {
   file: "whole files: what a store of files would keep, without any metadata",
-  unaligned: "no alignment at all: files in the order of the layers, directly behind the metadata",
+  unaligned: "no alignment: files in the order of the layers, directly after the metadata",
   "start-aligned": "the same, but that the first file starts on the grid",
   "as-is": "the files as they were given, cut at the grid",
   fastcdc: "content-defined chunks of the unaligned image: a reference, which layouts can pass",

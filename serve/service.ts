@@ -225,8 +225,8 @@ export class ServeService {
     });
     if (deletion.kind === "unknown") throw unknownImage(digest);
     if (deletion.kind === "named") {
-      throw new RequestError(409, "image_is_named", `${deletion.names.join(", ")} stand for it`, {
-        hint: "with ?force=true the names go, too",
+      throw new RequestError(409, "image_is_named", `${deletion.names.join(", ")} refer to it`, {
+        hint: "add ?force=true to remove the names as well",
       });
     }
     log.info("image deleted", { image: digest });

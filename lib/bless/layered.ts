@@ -247,7 +247,7 @@ function checkLayeredEnvelope(
     throw optionError("veritySignature", "a disk of layers has no partition for a signature");
   }
   if (verity?.hashSink !== undefined) {
-    throw optionError("verity", "each layer has a tree of its own: wanted append or beside");
+    throw optionError("verity", "each layer has its own tree: wanted append or beside");
   }
   if (verity?.beside && disk !== undefined) {
     throw optionError("verity", "the trees of layers on a disk are on it: wanted append");

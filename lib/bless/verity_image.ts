@@ -125,7 +125,7 @@ function findPlace(image: RandomReader, rootHash: string | undefined): VerityPla
   if (hasGpt(image)) return placeOnDisk(image, rootHash?.toLowerCase());
   const hashOffset = appendedTreeOffset(image);
   if (hashOffset !== undefined) return { data: image, hash: image, hashOffset };
-  throw new InputError(image.name, "has no hash tree behind its data", {
+  throw new InputError(image.name, "has no hash tree after its data", {
     code: "notFound",
     remedies: [
       { option: "hashFile", change: "set", to: "name the file of the tree" },
@@ -328,7 +328,7 @@ function dataBytesOf(
     });
   }
   if (isFile && !force && dataBytes < reader.sizeBytes) {
-    throw new InputError(shown, `has ${reader.sizeBytes - dataBytes} bytes behind its data`, {
+    throw new InputError(shown, `has ${reader.sizeBytes - dataBytes} bytes after its data`, {
       code: "alreadyExists",
       remedies: [{ option: "force", change: "set", to: "replace them" }],
     });
@@ -349,7 +349,7 @@ function dataEnd(
   }
   // A device has a fixed size; the space behind its file system is free.
   if (force || !isFile) return fileSystemBytes;
-  const why = `has ${behindBytes} bytes behind its file system of ${fileSystemBytes} bytes`;
+  const why = `has ${behindBytes} bytes after its file system of ${fileSystemBytes} bytes`;
   throw new InputError(displayPath(reader.name), why, {
     code: "alreadyExists",
     remedies: [

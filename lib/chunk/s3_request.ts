@@ -215,7 +215,7 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
     hint: "set the clock of this machine",
   },
   SecondLevelDomainForbidden: {
-    why: "the server wants the bucket in the host name",
+    why: "the server requires the bucket in the host name",
     hint: "add ?lookup=dns to the address of the store",
   },
   SignatureDoesNotMatch: {

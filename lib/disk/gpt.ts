@@ -256,7 +256,7 @@ export function readGpt(
   const entries = new Uint8Array(count * entryBytes);
   const entriesOffset = sectorAt(view, HEADER_AT.entriesSector) * sectorBytes;
   if (reader.readAt(entries, entriesOffset) !== entries.length) {
-    throw fault(`has its entries at ${entriesOffset}, behind the end at ${reader.sizeBytes}`);
+    throw fault(`has its entries at ${entriesOffset}, past the end at ${reader.sizeBytes}`);
   }
   checkCrc("entries", crc32(entries), view.getUint32(HEADER_AT.entriesCrc, true));
   const partitions: FoundPartition[] = [];

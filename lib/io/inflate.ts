@@ -326,8 +326,8 @@ const XzReadableStream: XzStreamClass = xzModule.XzReadableStream ??
 
 /** The meaning of xz-embedded's return codes (enum xz_ret in its xz.h). */
 const DECODER_CODES: ReadonlyMap<string, string> = new Map([
-  ["3", "the xz data wants more memory than there is"],
-  ["4", "the xz data wants more memory than is allowed"],
+  ["3", "the xz data needs more memory than there is"],
+  ["4", "the xz data needs more memory than is allowed"],
   ["5", "the xz data is damaged: it has no xz header"],
   ["6", "the xz data uses an option that is not supported"],
   ["7", "the xz data is damaged"],

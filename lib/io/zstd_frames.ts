@@ -178,7 +178,7 @@ export class ZstdFrameWalker {
     const dictionaryBytes = DICTIONARY_ID_FIELD_BYTES[(descriptor & 3) as 0 | 1 | 2 | 3];
     const dictionaryAt = singleSegment ? 1 : 2;
     if (this.#number(dictionaryAt, dictionaryBytes) !== 0) {
-      throw new InputError(this.#name, "the zstd data wants a dictionary, which is not there", {
+      throw new InputError(this.#name, "the zstd data needs a dictionary, which is missing", {
         code: "missingPart",
       });
     }
@@ -192,7 +192,7 @@ export class ZstdFrameWalker {
     if (windowBytes > 2 ** MAX_ZSTD_WINDOW_LOG) {
       throw new InputError(
         this.#name,
-        `the zstd data wants a window of ${windowBytes} bytes: ` +
+        `the zstd data needs a window of ${windowBytes} bytes: ` +
           `at most ${2 ** MAX_ZSTD_WINDOW_LOG} are allowed`,
         {
           code: "unsupported",

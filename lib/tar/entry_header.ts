@@ -434,7 +434,7 @@ function flagFault(flag: number, location: TarLocation): Error {
   return flag === TYPE_FLAG.gnuMultiVolume
     ? tarFault(
       location,
-      `type ${shown}: it goes on from another volume, and those are not supported`,
+      `type ${shown}: it continues from another volume, which is not supported`,
     )
     : tarFault(location, `type ${shown} is not known`, { typeFlag: flag });
 }

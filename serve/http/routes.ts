@@ -194,7 +194,7 @@ export const ROUTES: readonly Route[] = [
     query: DeleteImageQuerySchema,
     answers: {
       200: { description: "What was deleted", content: "ImageFigures" },
-      409: { description: "Names stand for it", content: "Error" },
+      409: { description: "Names refer to it", content: "Error" },
     },
     run: async ({ service, params, query }) =>
       json(await service.deleteImage(params["digest"]!, query.force === "true")),
@@ -245,7 +245,7 @@ export const ROUTES: readonly Route[] = [
     id: "getName",
     method: "get",
     path: "/v1/names/:name{.+}",
-    summary: "Get the image that a name stands for",
+    summary: "Get the image that a name refers to",
     params: { name: NameSchema },
     answers: { 200: { description: "The name", content: "Name" } },
     run: async ({ service, params }) => json(await service.name(params["name"]!)),

@@ -154,7 +154,7 @@ export class JobStore extends StoreQueries {
     const fault: Fault = {
       code: "crashed",
       message: `the server ended ${RUNS_MAX} times while it ran this job`,
-      hint: "ask for it again when the cause is mended",
+      hint: "find the cause, then request it again",
     };
     const expired = which.kind === "expired" ? ` AND lease_until_ms < ${now}` : "";
     const rows = await this.database.transaction((session) =>

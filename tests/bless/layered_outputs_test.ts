@@ -244,7 +244,7 @@ Deno.test("a disk of layers that would not fit, or that nobody boots from, is re
           envelope: { verity: { ...VERITY, hashSink: new MemorySink() } },
         }),
       UsageError,
-      "verity: each layer has a tree of its own: wanted append or beside",
+      "verity: each layer has its own tree: wanted append or beside",
     );
     await assertRejects(
       () => blessTo(`${directory}/none`, source, { envelope: { disk: {}, verity: BESIDE } }),

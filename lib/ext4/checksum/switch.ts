@@ -278,7 +278,7 @@ async function decideChanges(
 }
 
 function changedMeanwhile(name: string): InputError {
-  return new InputError(name, "was changed meanwhile, by another run or by somebody else", {
+  return new InputError(name, "was changed meanwhile, by another run or another program", {
     code: "changed",
     hint: "run it again when nothing else writes to the image",
   });

@@ -161,7 +161,7 @@ function externalJournal(
   const fault = (why: string) => new InputError(journal.name, why);
   if ((featureIncompat & INCOMPAT.JOURNAL_DEV) === 0) throw fault("it is not an external journal");
   const [has, wants] = [formatUuid(uuid), formatUuid(superblock.journalUuid)];
-  if (has !== wants) throw fault(`its UUID is ${has}, but the image wants ${wants}`);
+  if (has !== wants) throw fault(`its UUID is ${has}, but the image expects ${wants}`);
   const foundBytes = 2 ** (10 + logBlockSize);
   if (foundBytes !== blockSizeBytes) {
     throw fault(`its blocks have ${foundBytes} bytes, those of the file system ${blockSizeBytes}`);

@@ -47,13 +47,13 @@ export interface Location {
 
 /** Every code of a finding, with its meaning. A test compares docs/ERRORS.md with it. */
 export const FINDING_CODES = {
-  badChecksum: "A checksum does not match what it is of.",
+  badChecksum: "A checksum does not match the data that it covers.",
   badFormat: "A structure cannot be decoded.",
-  badValue: "A field has another value than the rest of the image calls for.",
-  notFound: "What something names or needs is not there.",
-  outOfBounds: "A block, an inode or a range is past the end of what it lies in.",
-  usedTwice: "Two owners have the same block, or two pointers lead to the same place.",
-  unexpected: "Something is there, or in a state, that must not be.",
+  badValue: "A field does not have the value that the rest of the image requires.",
+  notFound: "Something that is referred to or needed does not exist.",
+  outOfBounds: "A block, an inode or a range is past the end of its container.",
+  usedTwice: "A block has two owners, or two pointers lead to the same place.",
+  unexpected: "Something exists that must not, or is in an invalid state.",
 } as const;
 
 /** The kind of a fault. */

@@ -139,11 +139,11 @@ Deno.test("bad input is refused, and leaves everything as it was", async () => {
     Deno.writeFileSync(image, new Uint8Array(10_000));
     await fails(3, "has 10000 bytes: wanted a multiple of 4096", "format", image);
     await fails(3, "wanted a multiple of 4096", "format", image, "--hash-file", tree);
-    await fails(3, "has 1808 bytes behind its data", "format", image, "--data-size=8K");
+    await fails(3, "has 1808 bytes after its data", "format", image, "--data-size=8K");
     await fails(3, "has 10000 bytes: wanted 12288 of data", "format", image, "--data-size=12K");
     await fails(2, "--salt: wanted at most 256 bytes", "format", image, "--salt", "ab".repeat(257));
     await fails(2, "--salt: wanted pairs of hex digits", "format", image, "--salt", "xy");
-    await fails(3, "has no hash tree behind its data", "dump", image);
+    await fails(3, "has no hash tree after its data", "dump", image);
     await fails(3, "no verity superblock", "dump", image, "--hash-offset=4K");
     await fails(2, "wanted a multiple of 4096", "dump", image, "--hash-offset=5000");
     await fails(2, "--root-hash: wanted 64 hex digits", "verify", image, "--root-hash=ab");
@@ -173,7 +173,7 @@ Deno.test("what is behind a file system is not taken for data: it may be half a 
     assertEquals(refused.code, 3);
     assertStringIncludes(
       refused.stderr,
-      `has ${half.length - sizeBytes} bytes behind its file system of ${sizeBytes} bytes`,
+      `has ${half.length - sizeBytes} bytes after its file system of ${sizeBytes} bytes`,
     );
     assertEquals(Deno.readFileSync(image), half);
     const { code } = await runFake(["verity", "format", image, "--force"], COMMANDS);
