@@ -9,6 +9,8 @@ import { InputError, invariant } from "../../errors.ts";
 
 /** The start value of structures without a seed. */
 export const CRC32C_START = 0xffffffff;
+/** What a 32-bit checksum field counts as when the structure that has it is summed. */
+export const ZEROED_CHECKSUM = new Uint8Array(4);
 
 /** le32 inode number, le32 i_generation. */
 export const INODE_SEED_KEY_SIZE_BYTES = 8;

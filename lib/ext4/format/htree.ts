@@ -12,7 +12,7 @@ import { rotateLeft } from "../../bytes/arithmetic.ts";
 import { bytesFromByteString, type ByteString } from "../../bytes/byte_string.ts";
 import { crc32c } from "../../bytes/crc32c.ts";
 import { InputError, invariant } from "../../errors.ts";
-import { checkChecksum } from "./checksum.ts";
+import { checkChecksum, ZEROED_CHECKSUM } from "./checksum.ts";
 import { DIRENT_TYPE, HASH_VERSION } from "./constants.ts";
 import {
   decodeDirectoryEntries,
@@ -162,11 +162,9 @@ function dxChecksum(block: Uint8Array, { countOffset, inodeSeed, what }: DxCheck
   const reserved = block.subarray(tail, tail + 4);
   return {
     at: tail + 4,
-    checksum: crc32c(inodeSeed, block.subarray(0, end), reserved, FOUR_ZEROS),
+    checksum: crc32c(inodeSeed, block.subarray(0, end), reserved, ZEROED_CHECKSUM),
   };
 }
-
-const FOUR_ZEROS = new Uint8Array(4);
 
 interface DxDecodeOptions {
   /** Whether the file system has metadata checksums; the limit must leave room for one. */

@@ -6,7 +6,7 @@
  */
 import { crc32c } from "../../bytes/crc32c.ts";
 import { InputError, invariant } from "../../errors.ts";
-import { CRC32C_START } from "./checksum.ts";
+import { CRC32C_START, ZEROED_CHECKSUM } from "./checksum.ts";
 import type { FieldTable } from "./fields.ts";
 import {
   bytes,
@@ -192,15 +192,13 @@ export function patchJournalSuperblock(
 export function journalSuperblockChecksum(encoded: Uint8Array): number {
   checkSize(encoded);
   const before = encoded.subarray(0, CHECKSUM_OFFSET);
-  return crc32c(CRC32C_START, before, FOUR_ZEROS, encoded.subarray(CHECKSUM_OFFSET + 4));
+  return crc32c(CRC32C_START, before, ZEROED_CHECKSUM, encoded.subarray(CHECKSUM_OFFSET + 4));
 }
 
 /** Whether a journal with these features checksums its blocks. */
 export function hasJournalChecksum(featureIncompat: number): boolean {
   return (featureIncompat & (JOURNAL_INCOMPAT.CSUM_V2 | JOURNAL_INCOMPAT.CSUM_V3)) !== 0;
 }
-
-const FOUR_ZEROS = new Uint8Array(4);
 
 function checkSize({ length }: Uint8Array): void {
   invariant(length === JOURNAL_SUPERBLOCK_SIZE_BYTES, `a journal superblock of ${length} bytes`);

@@ -15,7 +15,7 @@ import {
 } from "../../bytes/byte_string.ts";
 import { crc32c } from "../../bytes/crc32c.ts";
 import { InputError, invariant } from "../../errors.ts";
-import { checkChecksum } from "./checksum.ts";
+import { checkChecksum, ZEROED_CHECKSUM } from "./checksum.ts";
 import { XATTR_REFCOUNT_MAX } from "./constants.ts";
 import { viewOf } from "./fields.ts";
 
@@ -315,11 +315,10 @@ function blockChecksum(block: Uint8Array, { blockNumber, seed }: XattrBlockSeal)
   const number = new Uint8Array(8);
   viewOf(number).setBigUint64(0, BigInt(blockNumber), true);
   const before = block.subarray(0, XATTR_BLOCK_AT.checksum);
-  return crc32c(seed, number, before, FOUR_ZEROS, block.subarray(XATTR_BLOCK_AT.reserved));
+  return crc32c(seed, number, before, ZEROED_CHECKSUM, block.subarray(XATTR_BLOCK_AT.reserved));
 }
 
 const NO_BYTES = new Uint8Array(0);
-const FOUR_ZEROS = new Uint8Array(4);
 
 /** An attribute as read. If an inode holds the value, `value` is empty. */
 export interface DecodedXattr extends DiskXattr {

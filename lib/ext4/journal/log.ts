@@ -17,7 +17,7 @@ import {
   type JournalSuperblock,
 } from "../format/journal.ts";
 import { crc32c } from "../../bytes/crc32c.ts";
-import { CRC32C_START } from "../format/checksum.ts";
+import { CRC32C_START, ZEROED_CHECKSUM } from "../format/checksum.ts";
 import { viewOf } from "../format/fields.ts";
 
 /** Consecutive journal blocks that are also consecutive in the image or device. */
@@ -212,8 +212,6 @@ const TAG_AT = { blockLow: 0, checksum16: 4, flags: 6, blockHigh: 8, checksum32:
 const REVOKE_AT = { usedBytes: 12 } as const;
 const COMMIT_AT = { checksumType: 12, checksumSize: 13, checksum: 16, seconds: 48 } as const;
 
-const FOUR_ZEROS = new Uint8Array(4);
-
 /** The block format that follows from a journal's features. Its UUID seeds the checksums. */
 export function logFormat(
   { blockSizeBytes, featureCompat, featureIncompat, uuid }: Pick<
@@ -324,7 +322,7 @@ export function hasRightTail(block: Uint8Array, format: LogFormat): boolean {
 /** The correct checksum for the end of a descriptor or revocation. */
 export function logTailChecksum(block: Uint8Array, format: LogFormat): number {
   const body = block.subarray(0, format.blockSizeBytes - TAIL_SIZE_BYTES);
-  return crc32c(format.seed, body, FOUR_ZEROS);
+  return crc32c(format.seed, body, ZEROED_CHECKSUM);
 }
 
 /**
@@ -343,7 +341,7 @@ export function hasRightCommitChecksum(block: Uint8Array, format: LogFormat): bo
 /** The checksum of a commit block in versions 2 and 3. */
 export function commitBlockChecksum(block: Uint8Array, format: LogFormat): number {
   const { checksum: at } = COMMIT_AT;
-  return crc32c(format.seed, block.subarray(0, at), FOUR_ZEROS, block.subarray(at + 4));
+  return crc32c(format.seed, block.subarray(0, at), ZEROED_CHECKSUM, block.subarray(at + 4));
 }
 
 /** The checksum that a tag stores for the copy of a block: all 32 bits in version 3, the low 16 in version 2. */
