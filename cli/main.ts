@@ -19,8 +19,9 @@ function isProgram(): boolean {
   }
 }
 
+const isStarted = isProgram();
 // Before more is loaded, because the restarted program loads it again.
-if (isProgram()) restartWithSettings();
+if (isStarted) restartWithSettings();
 
 const { isMainThread } = await import("node:worker_threads");
 const { useWorkerUrl } = await import("../lib/io/thread.ts");
@@ -28,7 +29,7 @@ const { useWorkerUrl } = await import("../lib/io/thread.ts");
 if (!import.meta.url.endsWith("/cli/main.ts")) useWorkerUrl(import.meta.url);
 
 if (!isMainThread) await import("../worker.ts");
-else if (isProgram()) {
+else if (isStarted) {
   const { runProgram } = await import("./process.ts");
   const { SERVE_TASK } = await import("./table/serve.ts");
   const { COMMANDS } = await import("./commands.ts");

@@ -74,11 +74,11 @@ export async function runMerged(args: ParsedArguments, io: CommandIo): Promise<v
   }
   const { report, document, rows, index, elapsedMs } = await makeMerged(args, io);
   io.warn(report.warnings);
-  if (image === "-" && index === undefined) return tellStreamed(report, elapsedMs, io);
+  if (image === "-" && index === undefined) return reportStreamed(report, elapsedMs, io);
   await io.answer(document, rows, [image, index, args.value("config")]);
 }
 
-function tellStreamed(report: BlessReport, elapsedMs: number, io: CommandIo): void {
+function reportStreamed(report: BlessReport, elapsedMs: number, io: CommandIo): void {
   if (io.quiet) return;
   const size = formatSize(report.outputBytes ?? report.sizeBytes);
   const files = formatCount(report.files);
