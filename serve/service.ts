@@ -40,7 +40,7 @@ export class ServeService {
   readonly #seen = new Map<string, string>();
   readonly #restoring = new Map<string, Promise<string>>();
   /** Work in processes of its own that is not a job, and what ends it. */
-  readonly #running = new Set<Promise<unknown>>();
+  readonly #tasks = new Set<Promise<unknown>>();
   readonly #closing = new AbortController();
 
   constructor(context: JobContext, workers: Workers) {
@@ -69,15 +69,15 @@ export class ServeService {
   async close(): Promise<void> {
     clearInterval(this.#watchTimer);
     this.#closing.abort();
-    while (this.#running.size > 0) await Promise.allSettled(this.#running);
+    while (this.#tasks.size > 0) await Promise.allSettled(this.#tasks);
   }
 
-  async #untilDone<T>(work: Promise<T>): Promise<T> {
-    this.#running.add(work);
+  async #tracked<T>(work: Promise<T>): Promise<T> {
+    this.#tasks.add(work);
     try {
       return await work;
     } finally {
-      this.#running.delete(work);
+      this.#tasks.delete(work);
     }
   }
 
@@ -233,7 +233,7 @@ export class ServeService {
     const { files } = JSON.parse(deletion.record.document) as ImageDocument;
     const digests = files.map((file) => file.digest);
     // This only affects figures, so only the end of the server waits for it.
-    void this.#untilDone(this.#forget(digests));
+    void this.#tracked(this.#forget(digests));
     return figuresOf({ ...deletion.record, names: [] });
   }
 
@@ -273,7 +273,7 @@ export class ServeService {
     }
     const words = [`--store=${settings.store}`, "--json"];
     const running = this.#restoring.get(fileDigest) ??
-      this.#untilDone(this.#restore(index, fileDigest, words))
+      this.#tracked(this.#restore(index, fileDigest, words))
         .finally(() => this.#restoring.delete(fileDigest));
     this.#restoring.set(fileDigest, running);
     return await running;
@@ -322,7 +322,7 @@ export class ServeService {
     }
     this.#probeCount++;
     try {
-      return await this.#untilDone(this.#probe(request));
+      return await this.#tracked(this.#probe(request));
     } finally {
       this.#probeCount--;
     }

@@ -85,7 +85,7 @@ export class Workers {
     await Promise.all(this.#ends);
   }
 
-  #resolveIdle(): void {
+  #wakeWaiting(): void {
     const waiting = this.#onAllEnded;
     this.#onAllEnded = [];
     for (const wake of waiting) wake();
@@ -123,7 +123,7 @@ export class Workers {
       await new Promise((resolve) => setTimeout(resolve, AFTER_OUTAGE_MS));
     } finally {
       this.#isClaiming = false;
-      this.#resolveIdle();
+      this.#wakeWaiting();
     }
   }
 
@@ -138,7 +138,7 @@ export class Workers {
     const ended = run.run().then(() => {
       if (this.#running.get(id) === run) this.#running.delete(id);
       this.#ends.delete(ended);
-      this.#resolveIdle();
+      this.#wakeWaiting();
       this.kick();
     });
     this.#ends.add(ended);

@@ -181,7 +181,7 @@ export async function eventStream(
   let followed = first.id;
   let isAsking = false;
   let wasAsked = false;
-  const tellState = async () => {
+  const sendState = async () => {
     wasAsked = true;
     if (isAsking) return;
     isAsking = true;
@@ -205,9 +205,9 @@ export async function eventStream(
   };
   const listener = (news: Parameters<Parameters<typeof events.listen>[1]>[0]) => {
     if (news.kind === "progress") stream.send("progress", news.progress);
-    else void tellState();
+    else void sendState();
   };
   for (const listened of new Set([id, first.id])) stops.push(events.listen(listened, listener));
-  void tellState();
+  void sendState();
   return streamResponse(stream);
 }

@@ -153,7 +153,7 @@ Deno.test("a job that waits, and one that runs, are cancelled and leave nothing"
       const waiting = await client.bless({ source: TINY });
       const cancelled = await client.ask(`/v1/jobs/${waiting.id}`, { method: "DELETE" });
       assertEquals([cancelled.status, cancelled.json.state], [202, "cancelled"]);
-      while ((await client.ask(`/v1/jobs/${running.id}`)).json.state === "queued") await pause();
+      await client.begun(running.id);
       assertEquals((await client.ask(`/v1/jobs/${running.id}`, { method: "DELETE" })).status, 202);
       const ended = await client.ended(running.id);
       assertEquals([ended.state, ended.image], ["cancelled", null]);
@@ -187,7 +187,7 @@ Deno.test("jobs of a higher priority run first", async () => {
   await withHeldImage(async ({ source, release }) => {
     await withServing({ workers: 1 }, async ({ client, directory }) => {
       const first = await client.bless({ source });
-      while ((await client.ask(`/v1/jobs/${first.id}`)).json.state === "queued") await pause();
+      await client.begun(first.id);
       const ids = [];
       for (const priority of [0, 0, 10]) {
         const source = writeSmallImage(directory, ids.length);

@@ -72,7 +72,7 @@ Deno.test("SIGTERM waits for what runs, and what waits is there the next time", 
       let server = await ServerProcess.start(["--images", images, "--workers", "1"]);
       const running = await client.bless({ source });
       const waiting = await client.bless({ source: TINY });
-      while ((await client.ask(`/v1/jobs/${running.id}`)).json.state === "queued") await pause();
+      await client.begun(running.id);
       const ended = server.kill("SIGTERM");
       while (!server.log.includes("draining")) await pause();
       release();
@@ -94,7 +94,7 @@ Deno.test("a second SIGTERM does not wait: what ran is run again", async () => {
       const client = new Client({ kind: "unix", path: join(images, "serve.sock") });
       let server = await ServerProcess.start(["--images", images, "--workers=1", "--drain=0"]);
       const { id } = await client.bless({ source });
-      while ((await client.ask(`/v1/jobs/${id}`)).json.state === "queued") await pause();
+      await client.begun(id);
       assertEquals(await server.kill("SIGTERM"), 0);
       assertEquals(leftProcesses(images), []);
       release();

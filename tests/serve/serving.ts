@@ -94,6 +94,11 @@ export class Client {
     return json;
   }
 
+  /** Waits until a worker has a job. */
+  async begun(id: string): Promise<void> {
+    while ((await this.ask(`/v1/jobs/${id}`)).json.state === "queued") await pause();
+  }
+
   /** The job when it has ended. */
   async ended(id: string, seconds = 120): Promise<Job> {
     const untilMs = performance.now() + seconds * 1000;
